@@ -1,0 +1,118 @@
+"""MEAN: which file, what it expects, how pairs are scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from megc_stream.errors import ModelError
+from megc_stream.models.session import OnnxModel, model_path, sha256_of, shipped_models
+
+__all__ = ["MeanInfo", "MeanModel", "find_mean"]
+
+_INPUT = "features"
+_SIZE_PX = 42
+
+
+class MeanInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a MEAN file says of itself: ``k_s`` between the frames of a pair, ``k_prime_s`` half an expected
+    expression."""
+
+    name: str
+    sha256: str
+    classes: tuple[str, ...]
+    k_s: float
+    k_prime_s: float
+    trained_on: str
+
+
+def find_mean(name: str) -> Path:
+    """Return the file of a MEAN model given by the name of a shipped model or as the path of an .onnx file.
+
+    Raises
+    ------
+    ModelError
+        Neither exists; names the models there are.
+    """
+    if name.endswith(".onnx"):
+        if not Path(name).is_file():
+            raise ModelError(f"model {name}: no such file; expected an .onnx file with MEAN's input and outputs")
+        return Path(name)
+    known = [stem for stem in shipped_models() if stem.startswith("mean-")]
+    if name not in known:
+        raise ModelError(
+            f"model '{name}': unknown; expected one of {', '.join(known) or 'none'}, or the path of an .onnx file"
+        )
+    return model_path(f"{name}.onnx")
+
+
+class MeanModel:
+    """A MEAN network, ready to score pairs (it has run once).
+
+    Parameters
+    ----------
+    path
+        ONNX file with input ``features`` (B, 42, 42, 3) float32 and outputs ``spot`` (B, 1) and ``recog`` (B, C); its
+        metadata hold ``classes`` (JSON list), ``k_s``, ``k_prime_s``.
+    providers, threads
+        See :class:`megc_stream.models.OnnxModel`.
+
+    Raises
+    ------
+    ModelError
+        Not such a file: names the input, output or metadata at fault.
+    """
+
+    def __init__(self, path: Path, providers: Sequence[str] = ("cpu",), threads: int = 1) -> None:
+        self._model = OnnxModel(path, providers, threads)
+        self._check_shapes(path)
+        self.info = self._read_info(path)
+        spot, recog = self.score(np.zeros((1, _SIZE_PX, _SIZE_PX, 3), np.float32))
+        if spot.shape != (1,) or recog.shape != (1, len(self.info.classes)):
+            raise ModelError(
+                f"model {path}: recog has {recog.shape[-1]} classes, its metadata name {len(self.info.classes)}; "
+                "expected as many names as outputs"
+            )
+
+    def score(self, features: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return spotting scores (B,) and class probabilities (B, C) of features (B, 42, 42, 3) float32 in [0, 1]."""
+        spot, recog = self._model.run({_INPUT: features})
+        return spot[:, 0], recog
+
+    def _check_shapes(self, path: Path) -> None:
+        expected_input = [_SIZE_PX, _SIZE_PX, 3]
+        got = self._model.inputs.get(_INPUT)
+        if list(self._model.inputs) != [_INPUT] or got is None or got[1:] != expected_input:
+            raise ModelError(
+                f"model {path}: inputs are {self._model.inputs}; expected one input '{_INPUT}' (B, 42, 42, 3) float32"
+            )
+        names = list(self._model.outputs)
+        if names != ["spot", "recog"] or any(len(shape) != 2 for shape in self._model.outputs.values()):
+            raise ModelError(
+                f"model {path}: outputs are {self._model.outputs}; expected 'spot' (B, 1) and 'recog' (B, C)"
+            )
+
+    def _read_info(self, path: Path) -> MeanInfo:
+        metadata = self._model.metadata
+        try:
+            return MeanInfo(
+                name=metadata.get("name", path.stem),
+                sha256=sha256_of(path),
+                classes=tuple(json.loads(metadata["classes"])),
+                k_s=float(metadata["k_s"]),
+                k_prime_s=float(metadata["k_prime_s"]),
+                trained_on=metadata.get("trained_on", "not stated"),
+            )
+        except KeyError as error:
+            raise ModelError(
+                f"model {path}: metadata {error} is missing; expected 'classes', 'k_s' and 'k_prime_s' in the ONNX file"
+            ) from error
+        except ValueError as error:
+            raise ModelError(
+                f"model {path}: metadata cannot be read ({error}); expected a JSON list and two numbers"
+            ) from error

@@ -1,0 +1,114 @@
+"""ONNX Runtime sessions: opened the same way everywhere, with errors that name the file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megc_stream.errors import ModelError
+
+__all__ = ["OnnxModel", "model_path", "sha256_of", "shipped_models"]
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_CHECKOUT = Path(__file__).resolve().parents[2] / "models"
+_INSTALLED = Path(__file__).resolve().parent / "data"
+
+
+def model_path(file_name: str) -> Path:
+    """Return where a shipped model file lies: in the installed package, else in ``models/`` of a checkout.
+
+    Raises
+    ------
+    ModelError
+        The file is in neither place.
+    """
+    for folder in (_INSTALLED, _CHECKOUT):
+        if (folder / file_name).is_file():
+            return folder / file_name
+    raise ModelError(
+        f"model file {file_name}: not found in {_INSTALLED} or {_CHECKOUT}; the installation is damaged: reinstall it"
+    )
+
+
+def shipped_models() -> list[str]:
+    """Return the names (file stems) of all ONNX files that come with the package, sorted."""
+    return sorted({file.stem for folder in (_INSTALLED, _CHECKOUT) for file in folder.glob("*.onnx")})
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class OnnxModel:
+    """One ONNX Runtime session with one thread unless told otherwise.
+
+    Parameters
+    ----------
+    path
+        The .onnx file.
+    providers
+        Execution providers in order of preference: ``"cuda"``, ``"tensorrt"``, ``"cpu"``. One that this build of ONNX
+        Runtime cannot load is an error, not silently another one; ``"cpu"`` is appended where it is missing.
+    threads
+        Threads inside one call.
+
+    Raises
+    ------
+    ModelError
+        No such file, not an ONNX model, or a provider that is not available.
+    """
+
+    def __init__(self, path: Path, providers: Sequence[str] = ("cpu",), threads: int = 1) -> None:
+        import onnxruntime
+
+        if not path.is_file():
+            raise ModelError(
+                f"model {path}: no such file; expected an .onnx file ('megc-stream models list' names ours)"
+            )
+        names = [_provider(name, onnxruntime.get_available_providers()) for name in dict.fromkeys((*providers, "cpu"))]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Spinning threads would take a core away from the other stages.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=names)
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"model {path}: ONNX Runtime cannot load it ({reason}); expected an ONNX model") from error
+        active = self._session.get_providers()
+        if names[0] != active[0]:
+            raise ModelError(
+                f"model {path}: provider {names[0]} could not start, got {active[0]}; check the GPU driver with "
+                "'megc-stream doctor' or use --providers cpu"
+            )
+        self.path = path
+        self.inputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_inputs()}
+        self.outputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_outputs()}
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Return all outputs, in the model's order, for the named inputs."""
+        result: list[NDArray[np.float32]] = self._session.run(None, dict(inputs))
+        return result
+
+
+def _provider(name: str, available: Sequence[str]) -> str:
+    full = _PROVIDERS.get(name.lower())
+    if full is None:
+        raise ModelError(f"provider '{name}': unknown; expected one of {', '.join(_PROVIDERS)}")
+    if full not in available:
+        raise ModelError(f"provider '{name}': this ONNX Runtime offers {', '.join(available)} only")
+    return full

@@ -1,0 +1,76 @@
+"""Records as bytes: msgpack maps, arrays inside them as dtype, shape and raw little-endian bytes.
+
+Used on the links between stages and for snapshots. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any, Generic, TypeVar, cast, get_origin
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from megc_stream.errors import WireError
+
+__all__ = ["Unpacker", "pack"]
+
+_T = TypeVar("_T")
+_DTYPES = frozenset(("uint8", "int64", "float32", "float64", "bool"))
+
+
+class _Array(msgspec.Struct, frozen=True, array_like=True):
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES and sys.byteorder == "little":
+        return _Array(value.dtype.name, value.shape, value.tobytes())
+    raise NotImplementedError(f"cannot pack {type(value)}")
+
+
+def _decode(kind: Any, value: Any) -> Any:
+    if (get_origin(kind) or kind) is not np.ndarray:
+        raise NotImplementedError(f"cannot unpack {kind}")
+    array = msgspec.convert(value, _Array)
+    if array.dtype not in _DTYPES or any(n < 0 for n in array.shape):
+        raise ValueError(f"array of dtype {array.dtype}, shape {array.shape}")
+    result: NDArray[Any] = np.frombuffer(array.data, np.dtype(array.dtype))
+    if result.size != math.prod(array.shape):
+        raise ValueError(f"array of shape {array.shape} with {result.size} values")
+    return result.reshape(array.shape)
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode)
+
+
+def pack(value: Any) -> bytes:
+    """Return ``value`` (a record, or a structure of records and arrays) as msgpack."""
+    return _encoder.encode(value)
+
+
+class Unpacker(Generic[_T]):
+    """Decoder of one type (a record, a union of records, a snapshot's state).
+
+    Arrays come back read-only: they share the memory of the message.
+    """
+
+    def __init__(self, kind: type[_T] | Any) -> None:
+        self._decoder = msgspec.msgpack.Decoder(kind, dec_hook=_decode)
+
+    def __call__(self, data: bytes | memoryview) -> _T:
+        """Return the value packed in ``data``.
+
+        Raises
+        ------
+        WireError
+            The bytes are not such a value.
+        """
+        try:
+            return cast(_T, self._decoder.decode(data))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise WireError(f"message of {len(data)} bytes: cannot be understood ({error})") from error

@@ -1,0 +1,266 @@
+"""All settings of megc_stream, in one validated model.
+
+Sources, weakest first: defaults, one TOML file, ``MEGC_*`` environment variables (``MEGC_FACE__KEY_INTERVAL_S=0.2``),
+explicit overrides (flags of the command line). Unknown keys are errors. Durations are in seconds, so one setting
+serves 25 and 200 fps; lengths are in px of the 128x128 crop unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as UnreadableSettings
+
+from megc_stream.errors import SettingsError
+
+__all__ = [
+    "CaptureSettings",
+    "FaceSettings",
+    "FlowSettings",
+    "ModelSettings",
+    "OutputSettings",
+    "PipelineSettings",
+    "Settings",
+    "SpottingSettings",
+    "load_settings",
+]
+
+_ENV_PREFIX = "MEGC_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class CaptureSettings(_Section):
+    """How frames are read."""
+
+    fps: float | None = Field(default=None, gt=0, le=2000)
+    """Frames per second; None takes the source's own rate. Image folders have none: 30 is assumed, with a warning."""
+    speed: float | None = Field(default=None, gt=0, le=100)
+    """Pace of replay as a multiple of the native rate; None reads a file as fast as the analysis goes."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Stop after this many seconds of the source; None reads to its end."""
+    live_queue_s: float = Field(default=0.25, gt=0, le=5)
+    """How much of a live stream may wait for the analysis before the oldest frame is dropped, in seconds."""
+    webcam_width: int = Field(default=640, ge=64, le=7680)
+    """Requested width of a webcam picture, px of the frame."""
+    webcam_height: int = Field(default=480, ge=64, le=4320)
+    """Requested height of a webcam picture, px of the frame."""
+
+
+class FaceSettings(_Section):
+    """How the face is found, followed and judged."""
+
+    backend: Literal["onnx", "mediapipe"] = "onnx"
+    """Landmark models: the ONNX files shipped here, or the mediapipe package (extra `mediapipe`)."""
+    mediapipe_model: Path | None = None
+    """The `face_landmarker.task` to use with the backend `mediapipe`."""
+    face_index: int = Field(default=0, ge=0, le=63)
+    """Which face to follow, counted from the largest (0) down."""
+    key_interval_s: float = Field(default=0.1, gt=0, le=5)
+    """Seconds between key frames, on which landmarks are computed; the face is followed by optical flow in between."""
+    detection_threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Least score of the face detector."""
+    presence_threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Least score of the landmark model for the face to count as present."""
+    small_px: float = Field(default=80.0, gt=0)
+    """Distance between the outer eye corners, px of the frame, below which the face is flagged `small`."""
+    turned_deg: float = Field(default=25.0, gt=0, lt=90)
+    """Yaw or pitch, degrees, from which the face is flagged `turned`."""
+    blink_eye_opening: float = Field(default=0.2, gt=0, lt=1)
+    """Eye aspect ratio below which the eyes are flagged `blink`."""
+    blurred_sharpness: float = Field(default=4.0, ge=0)
+    """Variance of the Laplacian of the crop below which it is flagged `blurred`."""
+
+
+class FlowSettings(_Section):
+    """TV-L1 optical flow between the two crops of a pair."""
+
+    lam: float = Field(default=0.15, gt=0)
+    """Weight of the data term on 0..255 grey values (lambda in Zach et al. 2007)."""
+    theta: float = Field(default=0.3, gt=0)
+    """Coupling of the data and smoothness terms (theta in Zach et al. 2007)."""
+
+
+class ModelSettings(_Section):
+    """Which spotting and recognition network runs, and where."""
+
+    name: str = "mean-synthetic"
+    """Name of a shipped or registered model, or the path of an .onnx file."""
+    providers: tuple[str, ...] = ("cpu",)
+    """ONNX Runtime providers in order of preference: cuda, tensorrt, cpu."""
+    threads: int = Field(default=1, ge=1, le=64)
+    """Threads of one ONNX session."""
+
+
+class SpottingSettings(_Section):
+    """How scores become intervals."""
+
+    mode: Literal["causal", "video"] = "causal"
+    """`causal` decides from the past while frames arrive; `video` uses the whole video, as published, at its end."""
+    k_s: float | None = Field(default=None, gt=0, le=2)
+    """Seconds between the two frames of a pair; None takes the model's own (0.1)."""
+    k_prime_s: float | None = Field(default=None, gt=0, le=2)
+    """Half the expected length of a micro-expression, seconds; None takes the model's own."""
+    p: float = Field(default=0.55, gt=0, lt=1)
+    """Whole-video threshold: mean + p (max - mean) of the smoothed score."""
+    history_s: float = Field(default=20.0, gt=0.5, le=600)
+    """Causal threshold: how much of the past the running median and deviation cover, seconds."""
+    warmup_s: float = Field(default=2.0, gt=0, le=60)
+    """Causal threshold: seconds of scores needed before any event is reported."""
+    deviations: float = Field(default=5.0, gt=0)
+    """Causal threshold: running median plus this many robust standard deviations (1.4826 x MAD)."""
+    least_threshold: float = 0.15
+    """Causal threshold: never below this smoothed score."""
+    border_level: float = Field(default=0.5, gt=0, lt=1)
+    """Causal borders: where the smoothed score falls to this share of the peak's height above the running median."""
+    refine_borders: bool = True
+    """Causal borders: refine by `border_level`; False reports peak +- k' as in whole-video mode."""
+    longest_s: float = Field(default=4.0, gt=0.1, le=60)
+    """Causal mode: an event still open after this many seconds is retracted as a change of pose."""
+    macro_s: float = Field(default=0.5, gt=0, le=10)
+    """Expressions longer than this are `macro`, seconds."""
+
+
+class PipelineSettings(_Section):
+    """How stages are linked."""
+
+    queue_records: int = Field(default=64, ge=1, le=100000)
+    """Records that may wait on a link before the sender blocks (files) or frames are dropped (live)."""
+    publish: str | None = None
+    """Endpoint on which events are published, e.g. tcp://127.0.0.1:5550; None publishes nothing."""
+    insecure_bind: bool = False
+    """Allow an endpoint outside loopback without encryption."""
+
+
+class OutputSettings(_Section):
+    """What is written, and where."""
+
+    folder: Path | None = None
+    """Folder of the results; None makes ./megc-runs/<stem>-<date>."""
+    overwrite: bool = False
+    """Replace results that are already in the folder."""
+    with_images: bool = False
+    """Put face crops into the report. Off by default: no pixels reach the disk unless asked for."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration; :func:`load_settings` makes one."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_prefix=_ENV_PREFIX,
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    source: str = ""
+    """What to analyse: a camera index, a video file, a folder of images, a stream URL."""
+    subject: str | None = None
+    """Subject in results; None takes the part of the video's name before the first `_`."""
+    video: str | None = None
+    """Video name in results; None takes the stem of the file or folder."""
+    capture: CaptureSettings = CaptureSettings()
+    face: FaceSettings = FaceSettings()
+    flow: FlowSettings = FlowSettings()
+    model: ModelSettings = ModelSettings()
+    spotting: SpottingSettings = SpottingSettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    output: OutputSettings = OutputSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take flags, then variables, then the file named by :func:`load_settings`; no dotenv, no secrets folder."""
+        sources: list[PydanticBaseSettingsSource] = []
+        if isinstance(init_settings, InitSettingsSource):
+            file = init_settings.init_kwargs.pop("_file", None)
+            sources = [init_settings, env_settings]
+            if file is not None:
+                sources.append(TomlConfigSettingsSource(settings_cls, toml_file=file))
+        return tuple(sources)
+
+
+def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Merge defaults, a TOML file, ``MEGC_*`` variables and overrides into one validated :class:`Settings`.
+
+    Parameters
+    ----------
+    file
+        A TOML file whose tables are the sections (``[face]``, ``[spotting]``, ...), or None.
+    overrides
+        Nested dictionary of explicit values, e.g. ``{"spotting": {"mode": "video"}}``; None values are ignored.
+
+    Raises
+    ------
+    SettingsError
+        The file is missing or not TOML, a key is unknown, or a value is out of range; names the key.
+    """
+    if file is not None:
+        _check_readable(file)
+    _check_variables()
+    try:
+        return Settings(_file=file, **_without_none(overrides or {}))  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise SettingsError(_first_problem(error)) from error
+    except UnreadableSettings as error:
+        raise SettingsError(f'environment: {error}; lists are written as JSON, e.g. ["cuda", "cpu"]') from error
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        with file.open("rb") as stream:
+            tomllib.load(stream)
+    except OSError as error:
+        raise SettingsError(f"settings file {file}: cannot be read ({error.strerror}); expected a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {file}: not valid TOML ({error})") from error
+
+
+def _check_variables() -> None:
+    # pydantic-settings passes over variables that match no field; a misspelt one must not be silent.
+    for variable in os.environ:
+        if variable.startswith(_ENV_PREFIX):
+            name = variable[len(_ENV_PREFIX) :].lower().partition("__")[0]
+            if name not in Settings.model_fields:
+                raise SettingsError(
+                    f"environment variable {variable}: unknown setting '{name}'; "
+                    "'megc-stream config schema' lists the known ones"
+                )
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting '{key}'; 'megc-stream config schema' lists the known ones"
+    return f"setting '{key}' = {problem['input']!r}: {problem['msg']}; see 'megc-stream config schema'"
