@@ -351,10 +351,7 @@ def _upsample(coarse: _Level, fine: _Level) -> None:
     """Start a level from the solution of the coarser one: bilinear, in px of the finer level."""
     size = (fine.width, fine.height)
     for field, scale in ((_U, fine.width / coarse.width), (_V, fine.height / coarse.height)):
-        cv2.resize(
-            np.ascontiguousarray(coarse.view(coarse.fields[field])),
-            size,
-            dst=fine.median_in,
-            interpolation=cv2.INTER_LINEAR,
-        )
-        np.multiply(fine.median_in, scale, out=fine.view(fine.fields[field]))
+        np.copyto(coarse.median_in, coarse.view(coarse.fields[field]))
+        cv2.resize(coarse.median_in, size, dst=fine.median_in, interpolation=cv2.INTER_LINEAR)
+        np.multiply(fine.median_in, np.float32(scale), out=fine.median_in)
+        np.copyto(fine.view(fine.fields[field]), fine.median_in)

@@ -1,0 +1,5 @@
+"""``python -m megc_stream`` is ``megc-stream``."""
+
+from megc_stream.cli import main
+
+main()

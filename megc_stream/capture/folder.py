@@ -1,0 +1,153 @@
+"""Folders of numbered images, as the data sets come."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from megc_stream.capture.opencv_log import quiet_opencv
+from megc_stream.capture.source import ASSUMED_FPS, Picture
+from megc_stream.errors import CaptureError
+
+__all__ = ["FolderReader"]
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+_NUMBER = re.compile(r"(\d+)\D*\Z")  # the last run of digits
+
+
+class FolderReader:
+    """Reads the images of one folder in the order of the last number in their names.
+
+    ``frame`` is the number minus the first number, so that gaps in the numbers stay gaps (reported as "missing").
+
+    Parameters
+    ----------
+    folder
+        Holds .jpg, .jpeg, .png, .bmp, .tif or .tiff files; files with other suffixes and hidden ones are passed over.
+    colour
+        Whether pictures are BGR (H, W, 3) instead of grey (H, W).
+    fps
+        The rate at which the images were taken; None assumes 30.
+
+    Raises
+    ------
+    CaptureError
+        The folder cannot be read, holds no image that can be decoded, an image without a number, or a number twice;
+        while reading: an image of another size than the first.
+    """
+
+    def __init__(self, folder: Path, *, colour: bool = False, fps: float | None = None) -> None:
+        self._folder = folder
+        self._colour = colour
+        self._images = _numbered_images(folder)
+        self.fps = fps or ASSUMED_FPS
+        self.assumed_fps = fps is None
+        self.frames: int | None = len(self._images)
+        self.lost: dict[str, int] = {}
+        self._damaged: list[str] = []
+        decoded = (image for _, name in self._images if (image := self._decode(name)) is not None)
+        first = next(decoded, None)
+        if first is None:
+            raise CaptureError(f"{folder}: none of its {len(self._images)} images can be decoded; they are damaged")
+        self.height, self.width = first.shape[:2]
+        suffixes = sorted({name[name.rindex(".") :].lower() for _, name in self._images})
+        self.description = f"{len(self._images)} images ({', '.join(suffixes)}) {self.width}x{self.height}"
+
+    @property
+    def damage(self) -> str:
+        """Return what was lost so far, in one line, or ""."""
+        if not self._damaged:
+            return ""
+        return (
+            f"{self._folder}: {len(self._damaged)} of {len(self._images)} images cannot be decoded and were left out, "
+            f"the first is {self._damaged[0]}"
+        )
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield the pictures; damaged ones are left out and counted."""
+        first_number = self._images[0][0]
+        expected = 0  # the index that follows on the last image, damaged or not
+        dropped: dict[str, int] = {}
+        for number, name in self._images:
+            frame = number - first_number
+            if frame > expected:
+                dropped["missing"] = dropped.get("missing", 0) + frame - expected
+            expected = frame + 1
+            image = self._decode(name)
+            if image is None:
+                self._damaged.append(name)
+                dropped["damaged"] = dropped.get("damaged", 0) + 1
+                continue
+            if image.shape[:2] != (self.height, self.width):
+                raise CaptureError(
+                    f"{self._folder / name}: is {image.shape[1]}x{image.shape[0]} px, the images before it are "
+                    f"{self.width}x{self.height}; a folder holds one recording"
+                )
+            yield Picture(frame=frame, number=number, image=image, pts_s=frame / self.fps, dropped=dropped)
+            dropped = {}
+        self.lost = dropped
+
+    def close(self) -> None:
+        """Do nothing: files are open only while they are read."""
+
+    def _decode(self, name: str) -> NDArray[np.uint8] | None:
+        """Return the image, or None if its content is damaged."""
+        path = self._folder / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise CaptureError(f"{path}: cannot be read ({error.strerror})") from error
+        return _decode(data, self._colour)
+
+
+def _numbered_images(folder: Path) -> list[tuple[int, str]]:
+    """Return (number, file name) of the images, ascending by number."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except OSError as error:
+        raise CaptureError(f"{folder}: the folder cannot be read ({error.strerror})") from error
+    images: dict[int, str] = {}
+    for name in names:
+        if name.startswith(".") or not name.lower().endswith(_SUFFIXES):
+            continue
+        match = _NUMBER.search(name[: name.rindex(".")])
+        if match is None:
+            raise CaptureError(f"{folder / name}: has no number in its name; expected names such as img0001.jpg")
+        number = int(match[1])
+        other = images.setdefault(number, name)
+        if other is not name:
+            a, b = sorted((other, name))
+            raise CaptureError(f"{folder}: {a} and {b} have the same number {number}; a folder holds one recording")
+    if not images:
+        raise CaptureError(f"{folder}: no images ({len(names)} other files); expected {', '.join(_SUFFIXES)}")
+    return sorted(images.items())
+
+
+def _decode(data: bytes, colour: bool) -> NDArray[np.uint8] | None:
+    # simplejpeg refuses damaged data, which OpenCV fills up with grey; it ignores the orientation that Exif may hold.
+    if data[:2] == b"\xff\xd8" and b"Exif\0" not in data[:64]:
+        try:
+            simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            pass  # an uncommon kind of JPEG: OpenCV may know it
+        else:
+            try:
+                image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="BGR" if colour else "GRAY")
+            except ValueError:
+                return None
+            return image if colour else image[:, :, 0]
+    if not data or (data[:4] == b"\x89PNG" and b"IEND" not in data[-64:]):
+        return None
+    with quiet_opencv():
+        decoded: NDArray[np.uint8] | None = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
+        )
+    return decoded

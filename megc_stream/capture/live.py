@@ -1,0 +1,139 @@
+"""Delivery of live media: a thread takes every picture as it comes, and the oldest is dropped when nobody keeps up."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+from megc_stream.capture.source import Identity, Picture, Reader, SourceBase
+from megc_stream.clock import Clock
+from megc_stream.records import Frame, frames_of
+from megc_stream.settings import CaptureSettings
+
+__all__ = ["LiveBuffer", "LiveSource"]
+
+_POLL_S = 0.05  # longest wait without looking at the stop flag
+_JOIN_S = 2.0  # longest wait for a device that is in the middle of a read when the source is closed
+
+
+class LiveBuffer:
+    """A bounded queue of pictures between one grabbing thread and one consumer.
+
+    When it is full the oldest picture goes; ``dropped`` of the next picture out counts it as "overrun".
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._pictures: deque[Picture] = deque()
+        self._lost: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._finished = False
+        self._error: BaseException | None = None
+
+    def put(self, picture: Picture) -> None:
+        """Add the newest picture; never blocks."""
+        with self._changed:
+            if len(self._pictures) == self._capacity:
+                oldest = self._pictures.popleft()
+                self._lost.update(oldest.dropped)
+                self._lost["overrun"] += 1
+            self._pictures.append(picture)
+            self._changed.notify()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Say that no picture follows, and why if it was an error."""
+        with self._changed:
+            self._finished = True
+            self._error = error
+            self._changed.notify()
+
+    def get(self, timeout_s: float) -> Picture | None:
+        """Return the oldest picture, or None when there is none within ``timeout_s`` or none to come.
+
+        Raises
+        ------
+        BaseException
+            What the grabbing thread handed to :meth:`finish`, once the pictures before it are out.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._pictures or self._finished, timeout_s)
+            if self._pictures:
+                picture = self._pictures.popleft()
+                if self._lost:
+                    picture = replace(picture, dropped=dict(self._lost + Counter(picture.dropped)))
+                    self._lost.clear()
+                return picture
+            if self._error is not None:
+                raise self._error
+            return None
+
+    @property
+    def exhausted(self) -> bool:
+        """Return whether the grabbing thread has finished and every picture is out."""
+        with self._changed:
+            return self._finished and not self._pictures
+
+
+class LiveSource(SourceBase):
+    """Delivers a device or network stream; ``t_capture_s`` is the arrival, ``pts_s`` is None.
+
+    At most ``settings.live_queue_s`` seconds of pictures wait for the consumer. Reading starts when the first frame is
+    asked for, in a thread that owns the reader from then on.
+    """
+
+    live = True
+
+    def __init__(self, reader: Reader, identity: Identity, settings: CaptureSettings, clock: Clock) -> None:
+        super().__init__(reader, identity)
+        self._clock = clock
+        self._max_seconds = settings.max_seconds
+        self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps))
+        self._thread: threading.Thread | None = None
+        self._leave = False
+
+    def _delivery(self) -> Iterator[Frame]:
+        self._thread = threading.Thread(target=self._grab, name="megc-capture", daemon=True)
+        self._thread.start()
+        first_s: float | None = None
+        while not self._stopped:
+            picture = self._buffer.get(_POLL_S)
+            if picture is None:
+                if self._buffer.exhausted:
+                    return
+                continue
+            assert picture.t_capture_s is not None
+            first_s = picture.t_capture_s if first_s is None else first_s
+            if self._max_seconds is not None and picture.t_capture_s - first_s >= self._max_seconds:
+                return
+            yield Frame(
+                source=self.info.source,
+                frame=picture.frame,
+                number=picture.number,
+                image=picture.image,
+                t_capture_s=picture.t_capture_s,
+                dropped=picture.dropped,
+            )
+
+    def _release(self) -> None:
+        self._leave = True
+        if self._thread is None:
+            self._reader.close()
+        else:
+            self._thread.join(_JOIN_S)
+
+    def _grab(self) -> None:
+        error: BaseException | None = None
+        try:
+            for picture in self._reader.pictures():
+                if picture.t_capture_s is None:
+                    picture = replace(picture, t_capture_s=self._clock.now_s())
+                self._buffer.put(picture)
+                if self._leave:
+                    break
+        except BaseException as raised:  # noqa: BLE001 - whatever it is, the consumer has to see it
+            error = raised
+        finally:
+            self._reader.close()
+            self._buffer.finish(error)

@@ -1,0 +1,119 @@
+"""From what the user wrote to an open source."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from megc_stream.capture.folder import FolderReader
+from megc_stream.capture.live import LiveSource
+from megc_stream.capture.replay import ReplaySource
+from megc_stream.capture.source import Identity, Reader, Source
+from megc_stream.capture.video import VideoReader
+from megc_stream.capture.webcam import WebcamReader
+from megc_stream.clock import Clock
+from megc_stream.errors import CaptureError, UsageError
+from megc_stream.settings import CaptureSettings
+
+__all__ = ["open_source"]
+
+_STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
+_KNOWN = "a camera number, a video file, a folder of images, or an rtsp:// or http:// address"
+
+
+def open_source(
+    spec: str,
+    settings: CaptureSettings,
+    *,
+    clock: Clock,
+    subject: str | None = None,
+    video: str | None = None,
+    colour: bool = False,
+) -> Source:
+    """Open what ``spec`` names.
+
+    Parameters
+    ----------
+    spec
+        ``"0"``: webcam of that index; a folder of numbered images; a video file; an ``rtsp://`` or ``http://`` address
+        (live, not reconnected when it breaks off). Digits mean a camera: write ``./0`` for a file of that name.
+    settings
+        Rate, pace, length, and the size of the live queue.
+    clock
+        Gives ``t_capture_s``, and paces the replay.
+    subject, video
+        Names in the records. ``video`` is by default the stem of the file, the name of the folder, ``camera0``, or the
+        last part of the address; ``subject`` is the part of ``video`` before the first ``_``. ``video`` is also the
+        ``source`` of the records.
+    colour
+        Whether frames are BGR (H, W, 3) instead of grey (H, W).
+
+    Returns
+    -------
+    Source
+        Open; to be closed by the caller (it is a context manager).
+
+    Raises
+    ------
+    UsageError
+        ``spec`` is none of the forms above.
+    CaptureError
+        What it names does not exist, cannot be opened, or holds no picture.
+    """
+    spec = spec.strip()
+    reader: Reader
+    if not spec:
+        raise UsageError(f"the source is empty; expected {_KNOWN}")
+    if re.fullmatch(r"[0-9]{1,3}", spec):
+        index = int(spec)
+        reader = WebcamReader(index, settings, clock=clock, colour=colour)
+        return LiveSource(reader, _identity(f"camera{index}", subject, video), settings, clock)
+    if "://" in spec:
+        name, default_video = _stream_names(spec)
+        reader = VideoReader(spec, name=name, colour=colour, fps=settings.fps, network=True)
+        return LiveSource(reader, _identity(default_video, subject, video), settings, clock)
+    path = Path(spec)
+    mode = _mode(path)
+    if stat.S_ISDIR(mode):
+        reader = FolderReader(path, colour=colour, fps=settings.fps)
+        default_video = path.resolve().name
+    elif stat.S_ISREG(mode):
+        reader = VideoReader(str(path), name=str(path), colour=colour, fps=settings.fps)
+        default_video = path.stem
+    else:
+        raise CaptureError(f"{path}: is neither a file nor a folder; expected {_KNOWN}")
+    return ReplaySource(reader, _identity(default_video, subject, video), settings, clock)
+
+
+def _identity(default_video: str, subject: str | None, video: str | None) -> Identity:
+    video = video or default_video
+    return Identity(source=video, subject=subject or video.partition("_")[0] or video, video=video)
+
+
+def _stream_names(spec: str) -> tuple[str, str]:
+    """Return what messages call a stream, without its password, and the video name it gets."""
+    try:
+        parts = urlsplit(spec)
+        host = parts.hostname
+    except ValueError as error:
+        raise UsageError(f"the source is not a valid address ({error}); expected {_KNOWN}") from error
+    if parts.scheme.lower() not in _STREAM_SCHEMES or not host:
+        raise UsageError(f"source scheme '{parts.scheme}://' is not known or names no host; expected {_KNOWN}")
+    return f"{parts.scheme}://{host}{parts.path}", Path(parts.path).stem or host
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if re.match(r"[A-Za-z][\w-]+:", str(path)):
+            raise UsageError(
+                f"source '{path}': neither a file nor a known kind of source; expected {_KNOWN}"
+            ) from error
+        raise CaptureError(f"{path}: no such file or folder; expected {_KNOWN}") from error
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be opened ({error.strerror})") from error
+    except ValueError as error:
+        raise UsageError(f"source {str(path)!r}: not a possible file name ({error}); expected {_KNOWN}") from error

@@ -1,0 +1,236 @@
+"""What a source of frames is, and what the sources of this package are made of.
+
+A :class:`Reader` knows one kind of medium (a video container, a folder, a device) and yields :class:`Picture`; it knows
+nothing of clocks, pace or threads. :class:`SourceBase` turns the pictures of a reader into the frames of a
+:class:`Source`, and is completed by the two ways of delivering them: replay (``replay.py``) and live (``live.py``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from megc_stream.errors import CaptureError, UsageError
+from megc_stream.records import Frame, StreamEnd, StreamInfo
+
+__all__ = ["ASSUMED_FPS", "Identity", "Picture", "Reader", "Source", "SourceBase"]
+
+ASSUMED_FPS = 30.0
+"""Rate in frames per second taken where neither the medium nor the settings name one."""
+
+
+class Source(Protocol):
+    """A stream of frames that is read once, from its beginning to its end.
+
+    Attributes
+    ----------
+    info
+        What the stream is; known as soon as the source is open.
+    assumed_fps
+        True where neither the medium nor the settings named a rate and :data:`ASSUMED_FPS` was taken.
+    """
+
+    info: StreamInfo
+    assumed_fps: bool
+
+    @property
+    def late(self) -> int:
+        """Return how many frames were released more than 50 ms after their deadline; 0 without a pace."""
+        ...
+
+    @property
+    def end(self) -> StreamEnd:
+        """Return how the stream ended; raises UsageError while it has not."""
+        ...
+
+    def frames(self) -> Iterator[Frame]:
+        """Return the iterator over the frames; raises UsageError when called a second time or after :meth:`close`."""
+        ...
+
+    def stop(self) -> None:
+        """Make the iterator end soon; safe from any thread and from a signal handler."""
+        ...
+
+    def close(self) -> None:
+        """Release the medium; may be called more than once."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a stream is called in records: source id, subject and video."""
+
+    source: str
+    subject: str
+    video: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One decoded picture: uint8 (H, W) grey or (H, W, 3) BGR, contiguous, in memory of its own.
+
+    ``frame`` is the 0-based index in the medium, ``pts_s`` the time since its first picture, ``t_capture_s`` the
+    arrival (only from a reader that knows it better than its caller), ``dropped`` the frames lost directly before, by
+    reason: a reader lets ``frame`` jump by their sum.
+    """
+
+    frame: int
+    number: int
+    image: NDArray[np.uint8]
+    pts_s: float | None = None
+    t_capture_s: float | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """One kind of medium, opened; all sizes are in px after rotation.
+
+    ``damage`` tells what was lost so far ("" for nothing), ``lost`` counts the frames lost after the last picture.
+    """
+
+    fps: float
+    assumed_fps: bool
+    width: int
+    height: int
+    frames: int | None
+    description: str
+    lost: dict[str, int]
+
+    @property
+    def damage(self) -> str:
+        """Return what was lost so far, in one line, or ""."""
+        ...
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield the pictures in order; ends at the end of the medium or where going on is impossible."""
+        ...
+
+    def close(self) -> None:
+        """Release the medium; may be called more than once."""
+        ...
+
+
+class SourceBase(ABC):
+    """The part of a :class:`Source` that replay and live have in common: used once, stopped, ended, closed."""
+
+    live: bool
+
+    def __init__(self, reader: Reader, identity: Identity) -> None:
+        self._reader = reader
+        self.info = StreamInfo(
+            source=identity.source,
+            subject=identity.subject,
+            video=identity.video,
+            fps=reader.fps,
+            width=reader.width,
+            height=reader.height,
+            frames=None if self.live else reader.frames,
+            live=self.live,
+            description=reader.description + (", rate assumed" if reader.assumed_fps else ""),
+        )
+        self.assumed_fps = reader.assumed_fps
+        # A plain flag: setting it takes no lock, so a signal handler may do it at any moment.
+        self._stopped = False
+        self._closed = False
+        self._delivered = 0
+        self._end: StreamEnd | None = None
+        self._iterator: Generator[Frame, None, None] | None = None
+
+    @property
+    def late(self) -> int:
+        """Return 0: only replay with a pace has deadlines."""
+        return 0
+
+    @property
+    def end(self) -> StreamEnd:
+        """Return how the stream ended.
+
+        Raises
+        ------
+        UsageError
+            The iterator of :meth:`frames` is not exhausted yet.
+        """
+        if self._end is None:
+            raise UsageError(f"{self.info.source}: the end of the stream was asked for before its last frame was read")
+        return self._end
+
+    def frames(self) -> Iterator[Frame]:
+        """Return the iterator over the frames.
+
+        Raises
+        ------
+        UsageError
+            The frames were asked for before, or the source is closed.
+        CaptureError
+            While iterating: the medium cannot be read on for a reason that is not damage.
+        """
+        if self._closed:
+            raise UsageError(f"{self.info.source}: the source is closed; open it again to read its frames")
+        if self._iterator is not None:
+            raise UsageError(f"{self.info.source}: frames() was called before; a source is read once, open it again")
+        self._iterator = self._run()
+        return self._iterator
+
+    def stop(self) -> None:
+        """Make the iterator end soon; safe from any thread and from a signal handler."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """End the iterator and release the medium; may be called more than once."""
+        self.stop()
+        self._closed = True
+        if self._iterator is not None:
+            if inspect.getgeneratorstate(self._iterator) == inspect.GEN_RUNNING:
+                return  # another thread is inside: the flag ends its iteration, which releases the medium itself
+            self._iterator.close()
+        if self._end is None:
+            self._finish("stopped")
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _delivery(self) -> Iterator[Frame]:
+        """Yield frames until the medium ends or ``_stopped`` is set."""
+
+    def _release(self) -> None:
+        self._reader.close()
+
+    def _run(self) -> Generator[Frame, None, None]:
+        try:
+            for frame in self._delivery():
+                if self._stopped:
+                    break
+                self._delivered += 1
+                yield frame
+            self._finish("stopped" if self._stopped else "damaged" if self._reader.damage else "end")
+        except CaptureError as error:
+            self._finish("damaged", str(error))
+            raise
+        finally:
+            if self._end is None:  # the consumer broke off, or something unforeseen is on its way to it
+                self._finish("stopped")
+            self._release()
+
+    def _finish(self, reason: Literal["end", "stopped", "damaged"], message: str = "") -> None:
+        self._end = StreamEnd(
+            source=self.info.source,
+            frames=self._delivered,
+            reason=reason,
+            message=message or self._reader.damage,
+            dropped=dict(self._reader.lost) if reason != "stopped" else {},
+        )

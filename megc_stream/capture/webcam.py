@@ -1,0 +1,155 @@
+"""Webcams through OpenCV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from megc_stream.capture.opencv_log import quiet_opencv
+from megc_stream.capture.source import ASSUMED_FPS, Picture
+from megc_stream.clock import Clock
+from megc_stream.errors import CaptureError
+from megc_stream.settings import CaptureSettings
+
+__all__ = ["VideoDevice", "WebcamReader"]
+
+_GIVE_UP_AFTER = 10  # failed reads in a row: the camera is gone, not just one picture
+
+
+class VideoDevice(Protocol):
+    """The part of ``cv2.VideoCapture`` that is used."""
+
+    def isOpened(self) -> bool:
+        """Return whether the device is there."""
+        ...
+
+    def set(self, property_id: int, value: float) -> bool:
+        """Ask for a property; the device may do otherwise."""
+        ...
+
+    def get(self, property_id: int) -> float:
+        """Return a property, 0 where unknown."""
+        ...
+
+    def grab(self) -> bool:
+        """Wait for the next picture and take it from the device."""
+        ...
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Decode the picture taken last, to a new BGR array."""
+        ...
+
+    def release(self) -> None:
+        """Give the device back."""
+        ...
+
+
+class WebcamReader:
+    """Takes pictures from a webcam, asking for MJPG (most cameras reach their full rate only with it).
+
+    Parameters
+    ----------
+    index
+        Number of the camera, as in ``/dev/video0``.
+    settings
+        Requested size and rate; ``fps`` and the size of this object are what the camera says it gives.
+    clock
+        Gives the arrival time of each picture.
+    colour
+        Whether pictures are BGR (H, W, 3) instead of grey (H, W).
+
+    Raises
+    ------
+    CaptureError
+        There is no such camera, or it delivers no picture.
+    """
+
+    frames: int | None = None
+
+    def __init__(self, index: int, settings: CaptureSettings, *, clock: Clock, colour: bool = False) -> None:
+        self._index = index
+        self._clock = clock
+        self._colour = colour
+        self._device = open_device(index)
+        self.lost: dict[str, int] = {}
+        self._delivered = 0
+        self._gone = False
+        try:
+            self._configure(settings)
+        except BaseException:
+            self._device.release()
+            raise
+
+    @property
+    def damage(self) -> str:
+        """Return what was lost so far, in one line, or ""."""
+        if not self._gone:
+            return ""
+        return f"camera {self._index}: gave no more pictures after {self._delivered}; is it still connected?"
+
+    def pictures(self) -> Iterator[Picture]:
+        """Yield the pictures as they come; ends when the camera stops delivering."""
+        frame = 0
+        failed = 0
+        while failed < _GIVE_UP_AFTER:
+            grabbed = self._device.grab()
+            t_capture_s = self._clock.now_s()
+            done, image = self._device.retrieve() if grabbed else (False, None)
+            if not done or image is None:
+                failed += 1
+                frame += 1
+                continue
+            dropped = {"damaged": failed} if failed else {}
+            failed = 0
+            self._delivered += 1
+            yield Picture(
+                frame=frame, number=frame, image=self._convert(image), t_capture_s=t_capture_s, dropped=dropped
+            )
+            frame += 1
+        self._gone = True
+
+    def close(self) -> None:
+        """Give the device back; may be called more than once."""
+        self._device.release()
+
+    def _configure(self, settings: CaptureSettings) -> None:
+        device = self._device
+        device.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        device.set(cv2.CAP_PROP_FRAME_WIDTH, settings.webcam_width)
+        device.set(cv2.CAP_PROP_FRAME_HEIGHT, settings.webcam_height)
+        if settings.fps is not None:
+            device.set(cv2.CAP_PROP_FPS, settings.fps)
+        # What a camera says of its size is not always true, and some open but deliver nothing: look at one picture.
+        done, image = device.retrieve() if device.grab() else (False, None)
+        if not done or image is None:
+            raise CaptureError(f"camera {self._index}: opens but gives no picture; is another program using it?")
+        self.height, self.width = image.shape[:2]
+        obtained = device.get(cv2.CAP_PROP_FPS)
+        known = obtained if 0 < obtained <= 2000 else settings.fps  # 0 or nonsense where the driver does not know
+        self.fps = known or ASSUMED_FPS
+        self.assumed_fps = known is None
+        self.description = f"camera {self._index}, {self.width}x{self.height}"
+
+    def _convert(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self._colour:
+            return image
+        if image.ndim == 2:  # monochrome cameras
+            return image
+        grey: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        return grey
+
+
+def open_device(index: int) -> VideoDevice:
+    """Open camera ``index`` through OpenCV, whose own warnings about a missing one are held back."""
+    with quiet_opencv():
+        device: VideoDevice = cv2.VideoCapture(index)
+    if not device.isOpened():
+        device.release()
+        found = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
+        raise CaptureError(f"camera {index}: cannot be opened; video devices found: {found}")
+    return device

@@ -1,0 +1,263 @@
+"""From settings to results: opens the source, builds the stages, runs them, writes the folder."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from megc_stream.capture import Source, open_source
+from megc_stream.clock import Clock, MonotonicClock
+from megc_stream.errors import CaptureError, UsageError
+from megc_stream.face import FaceAnalyser
+from megc_stream.models import MeanModel, find_mean, model_path, sha256_of
+from megc_stream.output import RunModel, RunWriter, TruthInterval, prepare_folder
+from megc_stream.pipeline import Sink, run_embedded
+from megc_stream.recognition import Recogniser
+from megc_stream.records import Crop, Event, Record, StreamEnd, StreamInfo, frames_of
+from megc_stream.settings import Settings
+from megc_stream.spotting import Spotter
+from megc_stream.wire import Publisher, check_endpoint
+
+__all__ = ["Analysis", "analyse"]
+
+_LEAST_FPS = 25.0
+_FACE_MODELS = ("mediapipe-face-detector.onnx", "mediapipe-face-mesh.onnx")
+
+
+class Analysis(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished run leaves: its folder, the finished events in order, how the stream ended, and warnings."""
+
+    folder: Path
+    info: StreamInfo
+    end: StreamEnd
+    events: tuple[Event, ...]
+    warnings: tuple[str, ...]
+
+
+class _Watch:
+    """A sink that keeps finished events and notes what the user must be told."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.crops = 0
+        self.faces = 0
+        self.small = 0
+
+    def write(self, record: Record) -> None:
+        if isinstance(record, Event) and record.kind == "label":
+            self.events.append(record)
+        elif isinstance(record, Crop):
+            self.crops += 1
+            self.faces += record.image is not None
+            self.small += "small" in record.flags
+
+    def advance(self, stage: str, frame: int) -> None:
+        pass
+
+    def observe(self, stage: str, duration_s: float) -> None:
+        pass
+
+
+class _Publishing:
+    """A sink that publishes events."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    def write(self, record: Record) -> None:
+        if isinstance(record, Event):
+            self._publisher.publish(record)
+        self._publisher.serve()
+
+    def advance(self, stage: str, frame: int) -> None:
+        pass
+
+    def observe(self, stage: str, duration_s: float) -> None:
+        pass
+
+
+def analyse(
+    settings: Settings,
+    *,
+    sinks: Sequence[Sink] = (),
+    truth: Sequence[TruthInterval] | None = None,
+    clock: Clock | None = None,
+) -> Analysis:
+    """Analyse ``settings.source`` and write the results.
+
+    Parameters
+    ----------
+    settings
+        The whole configuration.
+    sinks
+        Get every record besides the files.
+    truth
+        Known events, drawn in the report.
+    clock
+        The host's monotonic clock without it.
+
+    Raises
+    ------
+    MegcError
+        Whatever keeps the analysis from running or finishing. Results up to then are on disk.
+    """
+    clock = clock or MonotonicClock()
+    started = datetime.now().astimezone()
+    if settings.pipeline.publish is not None:
+        check_endpoint(settings.pipeline.publish, settings.pipeline.insecure_bind)
+    model = MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
+    with ExitStack() as stack:
+        source = stack.enter_context(
+            open_source(
+                settings.source, settings.capture, clock=clock, subject=settings.subject, video=settings.video
+            )
+        )
+        info = source.info
+        face = FaceAnalyser(settings.face, info.fps, settings.model.providers)
+        spotter = Spotter(settings, model, clock)
+        spotter.warm_up()
+        causal = settings.spotting.mode == "causal"
+        if info.live and not causal:
+            raise UsageError(f"{info.source}: --spotting video needs a file; a live source takes --spotting causal")
+        recogniser = Recogniser(model.info.classes, not causal, clock)
+        warnings = _warnings_before(source)
+        watch = _Watch()
+        all_sinks: list[Sink] = [watch, *sinks]
+        if settings.pipeline.publish is not None:
+            all_sinks.append(_Publishing(_publisher(settings, stack, clock)))
+        folder = prepare_folder(settings.output, info.video, started)
+        writer = stack.enter_context(
+            RunWriter(
+                folder,
+                settings,
+                _run_model(model, settings),
+                started,
+                stages=("reader", "spotter", "recogniser"),
+                checksums=_checksums(model, settings),
+                truth=truth,
+                notes=(f"The model {model.info.name} was trained on: {model.info.trained_on}.",),
+                clock=clock,
+            )
+        )
+        stack.enter_context(_stopping_on_signals(source))
+        end = run_embedded(
+            source,
+            face,
+            [("spotter", spotter), ("recogniser", recogniser)],
+            [writer, *all_sinks],
+            settings.pipeline,
+        )
+        k = frames_of(settings.spotting.k_s or model.info.k_s, info.fps)
+        late = source.late if settings.capture.speed is not None and not info.live else None
+        problem = _problem(settings.source, watch, end, k)
+        writer.close("stopped" if end.reason == "stopped" else "complete", str(problem or ""), late=late)
+        if problem is not None:
+            problem.add_note(f"what was found is in {folder}")
+            raise problem
+    return Analysis(
+        folder=folder,
+        info=info,
+        end=end,
+        events=tuple(watch.events),
+        warnings=(*warnings, *_warnings_after(watch, settings)),
+    )
+
+
+def _warnings_before(source: Source) -> list[str]:
+    info = source.info
+    warnings = []
+    if source.assumed_fps:
+        warnings.append(f"{info.source}: has no frame rate of its own; {info.fps:g} assumed, --fps sets it")
+    if info.fps < _LEAST_FPS:
+        warnings.append(
+            f"{info.source}: {info.fps:g} frames per second are too slow for micro-expressions (1/25 to 1/2 s); "
+            f"expected at least {_LEAST_FPS:g}, better 100 to 200"
+        )
+    return warnings
+
+
+def _warnings_after(watch: _Watch, settings: Settings) -> list[str]:
+    warnings = []
+    if watch.small:
+        warnings.append(
+            f"face too small in {watch.small} of {watch.crops} frames (outer eye corners less than "
+            f"{settings.face.small_px:g} px apart); move closer or use more pixels"
+        )
+    return warnings
+
+
+def _problem(source: str, watch: _Watch, end: StreamEnd, k: int) -> CaptureError | None:
+    """Return what makes the results incomplete or empty although nothing failed."""
+    if end.reason == "damaged":
+        return CaptureError(f"{end.message}; the results cover what could be decoded")
+    if end.reason == "stopped":
+        return None
+    if watch.crops and not watch.faces:
+        return CaptureError(
+            f"{source}: no face in any of {watch.crops} frames; expected one face, upright, well lit, "
+            "at least 80 px between the outer eye corners"
+        )
+    if watch.crops <= k:
+        return CaptureError(
+            f"{source}: {watch.crops} frames are too few to compare; expected more than {k} (pairs are {k} frames apart)"
+        )
+    return None
+
+
+def _publisher(settings: Settings, stack: ExitStack, clock: Clock) -> Publisher:
+    import zmq
+
+    assert settings.pipeline.publish is not None
+    context = stack.enter_context(zmq.Context())
+    publisher = Publisher(
+        context, settings.pipeline.publish, clock, insecure=settings.pipeline.insecure_bind
+    )
+    stack.callback(publisher.close)
+    return publisher
+
+
+def _run_model(model: MeanModel, settings: Settings) -> RunModel:
+    return RunModel(
+        name=model.info.name,
+        sha256=model.info.sha256,
+        classes=model.info.classes,
+        k_s=settings.spotting.k_s or model.info.k_s,
+        k_prime_s=settings.spotting.k_prime_s or model.info.k_prime_s,
+    )
+
+
+def _checksums(model: MeanModel, settings: Settings) -> dict[str, str]:
+    sums = {f"{model.info.name}.onnx": model.info.sha256}
+    if settings.face.backend == "onnx":
+        sums.update({name: sha256_of(model_path(name)) for name in _FACE_MODELS})
+    elif settings.face.mediapipe_model is not None:
+        sums[settings.face.mediapipe_model.name] = sha256_of(settings.face.mediapipe_model)
+    return sums
+
+
+@contextmanager
+def _stopping_on_signals(source: Source) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the stream: what was read is finished and written. A second Ctrl-C breaks off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _: FrameType | None) -> None:
+        source.stop()
+        signal.signal(number, signal.default_int_handler)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

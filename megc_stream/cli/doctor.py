@@ -1,0 +1,84 @@
+"""``megc-stream doctor``."""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+import platform
+import sys
+from typing import Any
+
+from megc_stream import __version__
+from megc_stream.cli.console import report_json, say
+from megc_stream.errors import MegcError
+
+__all__ = ["doctor_command", "examine"]
+
+_EXTRAS = {
+    "skimage": ("demo", "the demo's portrait"),
+    "torch": ("train", "training of models"),
+    "mediapipe": ("mediapipe", "--face mediapipe, in an environment of its own"),
+    "pypylon": ("pylon", "Basler cameras"),
+}
+
+
+def examine() -> dict[str, Any]:
+    """Return what is installed and what is missing; ``problems`` lists what keeps the default from working."""
+    import cv2
+    import onnxruntime
+
+    from megc_stream.models import MeanModel, OnnxModel, find_mean, model_path, shipped_models
+    from megc_stream.output.run_record import environment
+
+    problems: list[str] = []
+    models: dict[str, str] = {}
+    for name in shipped_models():
+        path = model_path(f"{name}.onnx")
+        try:
+            if name.startswith("mean-"):
+                models[name] = MeanModel(find_mean(name)).info.sha256
+            else:
+                models[name] = f"{len(OnnxModel(path).inputs)} input"
+        except MegcError as error:
+            models[name] = "damaged"
+            problems.append(str(error))
+    for needed in ("mediapipe-face-detector", "mediapipe-face-mesh", "mean-synthetic"):
+        if needed not in models:
+            problems.append(f"model {needed}: missing; reinstall megc-stream")
+    return {
+        "megc_stream": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": os.cpu_count() or 1,
+        "packages": dict(environment().packages),
+        "opencv_flow": hasattr(cv2, "optflow"),
+        "providers": onnxruntime.get_available_providers(),
+        "cameras": sorted(glob.glob("/dev/video*")) if sys.platform == "linux" else [],
+        "models": models,
+        "extras": {extra: importlib.util.find_spec(module) is not None for module, (extra, _) in _EXTRAS.items()},
+        "problems": problems,
+    }
+
+
+def doctor_command(json_file: str | None) -> None:
+    """Print the examination; a problem makes the command fail."""
+    found = examine()
+    report_json(json_file, found)
+    if json_file != "-":
+        _print(found)
+    if found["problems"]:
+        raise MegcError("; ".join(found["problems"]))
+
+
+def _print(found: dict[str, Any]) -> None:
+    say(f"megc-stream {found['megc_stream']}, Python {found['python']}, {found['platform']}, {found['cores']} cores")
+    say("packages   " + ", ".join(f"{name} {version}" for name, version in sorted(found["packages"].items())))
+    say("providers  " + ", ".join(found["providers"]) + "  (available in this build; cuda also needs a GPU and its driver)")
+    say("cameras    " + (", ".join(found["cameras"]) or "none found"))
+    say("models     " + ", ".join(sorted(found["models"])))
+    for module, (extra, purpose) in _EXTRAS.items():
+        del module
+        state = "installed" if found["extras"][extra] else f"not installed: pip install 'megc-stream[{extra}]'"
+        say(f"extra      {extra} ({purpose}): {state}")
+    say("result     " + ("; ".join(found["problems"]) or "everything that the default needs is here"))

@@ -1,0 +1,104 @@
+"""Progress of a run or of any count: a bar on a terminal, a plain line every few seconds otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from megc_stream.cli.console import note
+from megc_stream.records import Crop, Event, Record, StreamInfo
+
+__all__ = ["CountProgress", "RunProgress"]
+
+_PLAIN_EVERY_S = 5.0
+
+
+class CountProgress:
+    """Shows how many of ``total`` are done. Context manager; ``update`` takes the count so far."""
+
+    def __init__(self, label: str, unit: str = "frames") -> None:
+        self._label = label
+        self._unit = unit
+        self._terminal = sys.stderr.isatty()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            disable=not self._terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(label, total=None, speed="")
+        self._began_s = self._said_s = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Show ``done`` of ``total`` (None when unknown)."""
+        now_s = time.monotonic()
+        speed = f"{done / max(now_s - self._began_s, 1e-3):.0f} {self._unit}/s"
+        self._bar.update(self._task, completed=done, total=total, speed=speed)
+        if not self._terminal and now_s - self._said_s >= _PLAIN_EVERY_S:
+            self._said_s = now_s
+            note(f"{self._label}: {done}{f' of {total}' if total else ''} {self._unit}, {speed}")
+
+    def line(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._terminal:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            note(text)
+
+
+class RunProgress:
+    """A sink that shows how far a run is, and each event as it is decided."""
+
+    def __init__(self, progress: CountProgress) -> None:
+        self._progress = progress
+        self._total: int | None = None
+        self._done = 0
+
+    def write(self, record: Record) -> None:
+        """Count crops; tell of labelled events."""
+        match record:
+            case StreamInfo():
+                self._total = record.frames
+            case Crop():
+                self._done += 1
+                self._progress(self._done, self._total)
+            case Event(kind="label"):
+                self._progress.line(describe(record))
+
+    def advance(self, stage: str, frame: int) -> None:
+        """Nothing to show."""
+
+    def observe(self, stage: str, duration_s: float) -> None:
+        """Nothing to show."""
+
+
+def describe(event: Event) -> str:
+    """Return one line about a finished event."""
+    assert event.offset is not None
+    share = event.probabilities.get(event.emotion or "", 0.0)
+    named = f"{event.emotion} ({share:.0%})" if event.emotion else "no emotion named"
+    return (
+        f"{event.onset.t_s:8.2f} s  {event.offset.t_s - event.onset.t_s:5.2f} s long  "
+        f"{event.expression}-expression, {named}, frames {event.onset.number}-{event.offset.number}"
+    )
+
+

@@ -1,0 +1,85 @@
+"""``megc-stream run``."""
+
+from __future__ import annotations
+
+import re
+import webbrowser
+from pathlib import Path
+
+from megc_stream.cli.analysis import Analysis, analyse
+from megc_stream.cli.console import note, report_json, say, warn
+from megc_stream.cli.progress import CountProgress, RunProgress
+from megc_stream.errors import UsageError
+from megc_stream.output import TruthInterval
+from megc_stream.settings import Settings
+
+__all__ = ["analyse_with_progress", "parse_speed", "run_command", "show"]
+
+
+def parse_speed(text: str | None) -> dict[str, float | None]:
+    """Return the override of ``capture.speed`` that ``--speed`` asks for."""
+    if text is None or text == "max":
+        return {}
+    if text == "native":
+        return {"speed": 1.0}
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)x", text)
+    if match is None or float(match[1]) == 0:
+        raise UsageError(f"--speed {text}: expected native, max, or a factor such as 2x")
+    return {"speed": float(match[1])}
+
+
+def analyse_with_progress(settings: Settings, truth: list[TruthInterval] | None = None) -> Analysis:
+    """Run the analysis with a bar, and print its warnings."""
+    import cv2
+
+    # One core a stream: OpenCV's own threads would compete with the other stages.
+    cv2.setNumThreads(1)
+    with CountProgress("analysing") as progress:
+        analysis = analyse(settings, sinks=[RunProgress(progress)], truth=truth)
+    for text in analysis.warnings:
+        warn(text)
+    return analysis
+
+
+def run_command(settings: Settings, *, open_report: bool, json_file: str | None) -> None:
+    """Analyse and report; see :func:`megc_stream.cli.app.run`."""
+    if not settings.source:
+        raise UsageError("no source: expected a camera number, a video file or a folder, e.g. 'megc-stream run clip.mp4'")
+    analysis = analyse_with_progress(settings)
+    stopped = " (stopped early)" if analysis.end.reason == "stopped" else ""
+    note(f"{analysis.end.frames} frames{stopped}, {len(analysis.events)} expressions found")
+    report_json(json_file, _summary(analysis))
+    if json_file != "-":
+        say(str(analysis.folder / "report.html"))
+    if open_report:
+        show(analysis.folder / "report.html")
+
+
+def show(report: Path) -> None:
+    """Open a report in the user's browser."""
+    if not webbrowser.open(report.resolve().as_uri()):
+        warn(f"no browser could be opened; open {report} yourself")
+
+
+def _summary(analysis: Analysis) -> dict[str, object]:
+    return {
+        "folder": str(analysis.folder),
+        "report": str(analysis.folder / "report.html"),
+        "source": analysis.info.source,
+        "frames": analysis.end.frames,
+        "fps": analysis.info.fps,
+        "end": analysis.end.reason,
+        "warnings": list(analysis.warnings),
+        "events": [
+            {
+                "onset": event.onset.number,
+                "apex": event.apex.number if event.apex else None,
+                "offset": event.offset.number if event.offset else None,
+                "onset_s": event.onset.t_s,
+                "expression": event.expression,
+                "emotion": event.emotion,
+                "score": event.score,
+            }
+            for event in analysis.events
+        ],
+    }

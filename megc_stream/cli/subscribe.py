@@ -1,0 +1,30 @@
+"""``megc-stream subscribe``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from megc_stream.cli.console import note, say
+from megc_stream.wire import Subscriber
+
+__all__ = ["subscribe_command"]
+
+
+def subscribe_command(endpoint: str, topics: tuple[str, ...], *, count: int | None, timeout_s: float) -> None:
+    """Print messages as JSON lines until Ctrl-C or ``count``."""
+    with Subscriber(endpoint, topics) as subscriber:
+        subscriber.wait_for_welcome(timeout_s)
+        note(f"connected to {endpoint}; Ctrl-C ends")
+        seen = gaps = 0
+        try:
+            for message in subscriber:
+                if message.topic.startswith(topics):
+                    say(msgspec.json.encode(message).decode())
+                    seen += 1
+                if subscriber.gaps > gaps:
+                    gaps = subscriber.gaps
+                    note(f"warning: {gaps} messages missed so far: this reader is too slow")
+                if count is not None and seen >= count:
+                    break
+        except KeyboardInterrupt:
+            pass

@@ -1,0 +1,356 @@
+"""From frames to aligned crops: the one class that knows when to search, when to follow, and what to flag.
+
+The alignment is followed by optical flow against a reference patch (:mod:`megc_stream.face.following`), which measures
+head motion to some hundredths of a px. Landmarks are noisier by a factor of ten; computed on key frames only, they say
+where the eyes are in the crop, and pull the alignment there so slowly that no pair of frames sees it. So there are two
+maps: frame px to patch px, as measured, and patch px to crop px, ``1 + drift``, which starts as the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from megc_stream.errors import UsageError
+from megc_stream.face import landmarks
+from megc_stream.face.following import PATCH_PX, follow, prepare
+from megc_stream.face.mediapipe_backend import MediapipeMesh
+from megc_stream.face.mesh import FaceMesh, LandmarkModel, Mesh
+from megc_stream.face.warp import Affine, compose, invert, sample, scale_of, shrink_for, transform
+from megc_stream.records import Crop, FaceFlag, Frame, frames_of
+from megc_stream.settings import FaceSettings
+
+__all__ = ["CROP_PX", "FaceAnalyser"]
+
+CROP_PX = 128
+
+_LONGEST_GAP_S = 0.5
+_REFERENCE_TIME_S = 1.0
+"""Time constant with which the reference patch takes on the face's present look."""
+_LANDMARK_TIME_S = 0.4
+"""Time constant of the smoothing of landmarks over key frames."""
+_LANDMARK_REST_PX = 0.5
+"""Published landmarks move when the smoothed ones are this far away: borders of regions rest while the face does."""
+_ERROR_TIME_S = 0.5
+"""Time constant of the smoothing of the alignment error over key frames."""
+_TOLERATED_PX = 0.5
+"""Alignment error that is left alone."""
+_PULL_TIME_S = 2.0
+_MOST_PULL_PX_PER_S = 0.15
+"""Fastest pull towards the landmarks: 0.015 px over the 0.1 s between the two frames of a pair."""
+_GROSS_PX = 6.0
+"""Smoothed alignment error from which the segment ends and the face is aligned anew."""
+_WRONG_PX = 16.0
+"""Alignment error on one key frame from which it is not the same face any more."""
+_LEVER_PX = 50.0
+"""Distance from the eyes at which errors of angle and scale are counted in px: about that of the mouth."""
+
+
+@dataclass
+class _Face:
+    """A face that is being followed: all that one frame hands to the next."""
+
+    frame: int
+    key_frame: int
+    to_patch: Affine
+    """Frame px to patch px."""
+    to_crop: Affine
+    """Patch px to crop px."""
+    shrink: int
+    reference: NDArray[np.float32]
+    """Mean of the prepared patches, (128, 128)."""
+    mesh: NDArray[np.float32]
+    """Smoothed landmarks, (478, 3), in patch px."""
+    landmarks68: NDArray[np.float32]
+    """Published landmarks, in crop px."""
+    error: NDArray[np.float64]
+    """Smoothed alignment error: x, y, angle, scale in crop px (the last two at ``_LEVER_PX``)."""
+    eye_opening: float
+    turned: bool
+
+
+class _State(msgspec.Struct, frozen=True, array_like=True):
+    """What :meth:`FaceAnalyser.snapshot` stores; arrays as the bytes of their numbers."""
+
+    version: int
+    segment: int
+    searched_frame: int | None
+    numbers: tuple[int, int, int, float, bool] | None
+    arrays: tuple[bytes, ...]
+
+
+_VERSION = 1
+_ARRAYS: tuple[tuple[str, tuple[int, ...], type], ...] = (
+    ("to_patch", (2, 3), np.float64),
+    ("to_crop", (2, 3), np.float64),
+    ("reference", (PATCH_PX, PATCH_PX), np.float32),
+    ("mesh", (478, 3), np.float32),
+    ("landmarks68", (68, 2), np.float32),
+    ("error", (4,), np.float64),
+)
+
+
+class FaceAnalyser:
+    """Turns frames into aligned crops; a deterministic function of the frames handed in, in order.
+
+    Parameters
+    ----------
+    settings
+        What to look for and what to flag.
+    fps
+        Nominal rate of the source, frames per second.
+    providers
+        Execution providers of the landmark models, as for :class:`megc_stream.models.OnnxModel`.
+    model
+        The landmark model; None takes the one that ``settings.backend`` names.
+
+    Raises
+    ------
+    ModelError
+        A model file is missing or a provider is not available.
+    MissingExtraError
+        The backend needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        settings: FaceSettings,
+        fps: float,
+        providers: Sequence[str] = ("cpu",),
+        model: LandmarkModel | None = None,
+    ) -> None:
+        self._settings = settings
+        self._fps = fps
+        self._key_frames = frames_of(settings.key_interval_s, fps)
+        self._model = _landmark_model(settings, providers) if model is None else model
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face and start counting segments anew, for a new stream."""
+        self._segment = -1
+        self._searched_frame: int | None = None
+        self._face: _Face | None = None
+
+    def process(self, frame: Frame) -> Crop:
+        """Return the crop of the next frame, or the record that the face is lost.
+
+        ``segment`` is -1 until the first face is found. Frames must come in order; a gap of more than half a second
+        ends the segment.
+        """
+        grey = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
+        found = False
+        previous = self._face
+        if previous is None or not self._follow(previous, frame, grey):
+            self._face = self._search(previous, frame, grey)
+            found = self._face is not None
+        if self._face is None:
+            return Crop(**_origin(frame), segment=self._segment, flags=("lost",))
+        return self._crop(self._face, frame, grey, found)
+
+    def snapshot(self) -> bytes:
+        """Return the state; :meth:`restore` continues from it exactly as this analyser would."""
+        face = self._face
+        numbers = None if face is None else (face.frame, face.key_frame, face.shrink, face.eye_opening, face.turned)
+        arrays = () if face is None else tuple(getattr(face, name).tobytes() for name, _, _ in _ARRAYS)
+        return msgspec.msgpack.encode(_State(_VERSION, self._segment, self._searched_frame, numbers, arrays))
+
+    def restore(self, state: bytes) -> None:
+        """Continue from a :meth:`snapshot` of an analyser with the same settings.
+
+        Raises
+        ------
+        UsageError
+            The bytes are no snapshot of this version.
+        """
+        try:
+            stored = msgspec.msgpack.decode(state, type=_State)
+        except msgspec.MsgspecError as error:
+            raise UsageError(f"face snapshot: cannot be read ({error}); expected bytes made by snapshot()") from error
+        if stored.version != _VERSION:
+            raise UsageError(
+                f"face snapshot: version {stored.version}, expected {_VERSION}; start without the snapshot"
+            )
+        self._segment, self._searched_frame = stored.segment, stored.searched_frame
+        self._face = None
+        if stored.numbers is not None:
+            frame, key_frame, shrink, opening, turned = stored.numbers
+            arrays: dict[str, Any] = {
+                name: np.frombuffer(data, dtype).reshape(shape).copy()
+                for (name, shape, dtype), data in zip(_ARRAYS, stored.arrays, strict=True)
+            }
+            self._face = _Face(
+                frame=frame, key_frame=key_frame, shrink=shrink, eye_opening=opening, turned=turned, **arrays
+            )
+
+    def _search(self, previous: _Face | None, frame: Frame, grey: NDArray[np.uint8]) -> _Face | None:
+        """Look for the face in the whole frame: at once when it was there a frame ago, else once in a key interval."""
+        searched = self._searched_frame
+        if previous is None and searched is not None and 0 <= frame.frame - searched < self._key_frames:
+            return None
+        self._searched_frame = frame.frame
+        near = None if previous is None else _through(invert(previous.to_patch), previous.mesh)
+        mesh = self._model.find(frame.image, self._settings.face_index, near)
+        if mesh is None:
+            return None
+        self._segment += 1
+        face = _first_look(mesh, grey, frame.frame)
+        face.turned = self._is_turned(mesh.points)
+        return face
+
+    def _follow(self, face: _Face, frame: Frame, grey: NDArray[np.uint8]) -> bool:
+        """Move the face on to this frame; False when it is lost or has to be aligned anew."""
+        elapsed_s = (frame.frame - face.frame) / self._fps
+        if not 0 < elapsed_s <= _LONGEST_GAP_S:
+            return False
+        reference = np.rint(face.reference).astype(np.uint8)
+        following = follow(grey, face.to_patch, reference, face.mesh[landmarks.RIGID, :2], face.shrink)
+        if following is None:
+            return False
+        face.frame = frame.frame
+        face.to_patch = following.to_patch
+        face.to_crop = compose(_pull(face.error, elapsed_s), face.to_crop)
+        return frame.frame - face.key_frame < self._key_frames or self._check(face, frame, grey)
+
+    def _check(self, face: _Face, frame: Frame, grey: NDArray[np.uint8]) -> bool:
+        """Compare with landmarks, on a key frame; False when there is no face or it is elsewhere."""
+        seen = self._model.follow(frame.image, _through(invert(face.to_patch), face.mesh))
+        if seen is None:
+            return False
+        interval_s = (frame.frame - face.key_frame) / self._fps
+        face.key_frame = frame.frame
+        in_patch = _through(face.to_patch, seen.points)
+        error = _alignment_error(_through(face.to_crop, in_patch))
+        face.error += _share(interval_s, _ERROR_TIME_S) * (error - face.error)
+        if np.abs(error).max() > _WRONG_PX or np.abs(face.error).max() > _GROSS_PX:
+            return False
+        face.mesh += np.float32(_share(interval_s, _LANDMARK_TIME_S)) * (in_patch - face.mesh)
+        in_crop = _points68(face)
+        moved = np.abs(in_crop - face.landmarks68).max(axis=1, keepdims=True) > _LANDMARK_REST_PX
+        face.landmarks68 = np.where(moved, in_crop, face.landmarks68)
+        patch = prepare(sample(grey, face.to_patch, (PATCH_PX, PATCH_PX), face.shrink)).astype(np.float32)
+        face.reference += np.float32(_share(interval_s, _REFERENCE_TIME_S)) * (patch - face.reference)
+        face.shrink = _steady_shrink(face.shrink, scale_of(face.to_patch))
+        face.eye_opening = landmarks.eye_opening(seen.points)
+        face.turned = self._is_turned(seen.points)
+        return True
+
+    def _is_turned(self, points: NDArray[np.float32]) -> bool:
+        return max(map(abs, landmarks.yaw_pitch_deg(points))) >= self._settings.turned_deg
+
+    def _crop(self, face: _Face, frame: Frame, grey: NDArray[np.uint8], found: bool) -> Crop:
+        to_crop = compose(face.to_crop, face.to_patch)
+        image = sample(grey, to_crop, (CROP_PX, CROP_PX), face.shrink)
+        sharpness = float(cv2.meanStdDev(cv2.Laplacian(image, cv2.CV_16S))[1][0, 0]) ** 2
+        patch_px = scale_of(face.to_patch)
+        left, right = landmarks.eye_centres(face.mesh)
+        flags: list[FaceFlag] = ["found"] if found else []
+        if landmarks.outer_eye_distance(face.mesh) / patch_px < self._settings.small_px:
+            flags.append("small")
+        if face.turned:
+            flags.append("turned")
+        if face.eye_opening < self._settings.blink_eye_opening:
+            flags.append("blink")
+        if sharpness < self._settings.blurred_sharpness:
+            flags.append("blurred")
+        return Crop(
+            **_origin(frame),
+            segment=self._segment,
+            image=image,
+            landmarks68=face.landmarks68,
+            similarity=to_crop,
+            interocular_px=math.dist(left, right) / patch_px,
+            eye_opening=face.eye_opening,
+            sharpness=sharpness,
+            flags=tuple(flags),
+        )
+
+
+def _origin(frame: Frame) -> dict[str, Any]:
+    """Return the fields that a crop takes over from its frame."""
+    names = ("source", "frame", "number", "t_capture_s", "pts_s", "t_device_s", "dropped")
+    return {name: getattr(frame, name) for name in names}
+
+
+def _landmark_model(settings: FaceSettings, providers: Sequence[str]) -> LandmarkModel:
+    if settings.backend == "mediapipe":
+        return MediapipeMesh(settings)
+    return FaceMesh(providers, settings.detection_threshold, settings.presence_threshold)
+
+
+def _first_look(mesh: Mesh, grey: NDArray[np.uint8], frame: int) -> _Face:
+    """Start a segment: align by the eye centres, take this frame as the reference."""
+    to_patch = _eyes_to_crop(mesh.points)
+    shrink = shrink_for(scale_of(to_patch))
+    patch = prepare(sample(grey, to_patch, (PATCH_PX, PATCH_PX), shrink))
+    face = _Face(
+        frame=frame,
+        key_frame=frame,
+        to_patch=to_patch,
+        to_crop=np.eye(2, 3),
+        shrink=shrink,
+        reference=patch.astype(np.float32),
+        mesh=_through(to_patch, mesh.points),
+        landmarks68=np.empty((68, 2), np.float32),
+        error=np.zeros(4),
+        eye_opening=landmarks.eye_opening(mesh.points),
+        turned=False,
+    )
+    face.landmarks68 = _points68(face)
+    return face
+
+
+def _points68(face: _Face) -> NDArray[np.float32]:
+    return transform(face.to_crop, face.mesh[landmarks.MESH_TO_68, :2]).astype(np.float32)
+
+
+def _through(matrix: Affine, points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map (n, 3) landmarks through a similarity; z takes its scale."""
+    mapped = np.empty_like(points)
+    mapped[:, :2] = transform(matrix, points[:, :2].astype(np.float64))
+    mapped[:, 2] = points[:, 2] * scale_of(matrix)
+    return mapped
+
+
+def _eyes_to_crop(points: NDArray[np.float32]) -> Affine:
+    """Return the similarity that brings the eye centres to where the crop has them."""
+    (left, right), (left_to, right_to) = landmarks.eye_centres(points), landmarks.EYE_CENTRES_CROP_PX
+    turn = complex(*(right_to - left_to)) / complex(*(right - left))
+    shift = complex(*left_to) - turn * complex(*left)
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def _alignment_error(in_crop: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far the eyes are from their places in the crop: x, y, angle, scale in px, see :class:`_Face`."""
+    centres = landmarks.eye_centres(in_crop)
+    middle = centres.mean(axis=0) - landmarks.EYE_CENTRES_CROP_PX.mean(axis=0)
+    across, target = (complex(*(ends[1] - ends[0])) for ends in (centres, landmarks.EYE_CENTRES_CROP_PX))
+    turn = across / target
+    return np.array([*middle, _LEVER_PX * math.atan2(turn.imag, turn.real), _LEVER_PX * math.log(abs(turn))])
+
+
+def _pull(error: NDArray[np.float64], elapsed_s: float) -> Affine:
+    """Return the small similarity of the crop that takes back some of the error, at a limited rate."""
+    excess = np.sign(error) * np.maximum(np.abs(error) - _TOLERATED_PX, 0)
+    step = np.clip(-excess / _PULL_TIME_S, -_MOST_PULL_PX_PER_S, _MOST_PULL_PX_PER_S) * elapsed_s
+    scale, angle = 1 + step[3] / _LEVER_PX, step[2] / _LEVER_PX
+    linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    middle = landmarks.EYE_CENTRES_CROP_PX.mean(axis=0)
+    return np.column_stack([linear, middle + step[:2] - linear @ middle])
+
+
+def _share(interval_s: float, time_constant_s: float) -> float:
+    """Return the weight of a new value in an exponential mean after ``interval_s``."""
+    return 1 - math.exp(-interval_s / time_constant_s)
+
+
+def _steady_shrink(current: int, scale: float) -> int:
+    """Return the averaging factor, changed only when it has become clearly wrong."""
+    fits = 0.75 * current <= 1 / scale < max(2.0, 1.5 * current) if current > 1 else scale > 0.45
+    return current if fits else shrink_for(scale)

@@ -1,0 +1,92 @@
+"""Links between stages: PUSH/PULL sockets that block when full, never wait forever, and lose nothing."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import zmq
+
+from megc_stream.errors import WireError
+
+__all__ = ["Aborted", "Inlet", "Outlet"]
+
+_POLL_MS = 100
+
+
+class Aborted(WireError):
+    """The pipeline is being taken down: another stage failed, or the user insists on stopping."""
+
+
+class Outlet:
+    """The sending end of a link.
+
+    One outlet belongs to one thread. ``abort`` is looked at while a full link makes the sender wait.
+    """
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, queue: int, abort: threading.Event) -> None:
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.set_hwm(queue)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(endpoint)
+        self._abort = abort
+
+    def send(self, *parts: bytes) -> None:
+        """Send one message; waits while the link is full.
+
+        Raises
+        ------
+        Aborted
+            ``abort`` was set meanwhile.
+        """
+        while True:
+            if self._socket.poll(_POLL_MS, zmq.POLLOUT):
+                self._socket.send_multipart(parts, copy=True)
+                return
+            if self._abort.is_set():
+                raise Aborted("the pipeline was stopped while a link was full")
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close the socket; ``linger_ms`` > 0 lets queued messages leave first."""
+        self._socket.close(linger_ms)
+
+
+class Inlet:
+    """The receiving end of a link; binds, so it must be made before its outlets send."""
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, queue: int, abort: threading.Event) -> None:
+        self._socket = context.socket(zmq.PULL)
+        self._socket.set_hwm(queue)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            self._socket.close()
+            raise WireError(f"link {endpoint}: cannot be opened ({error}); expected a free endpoint") from error
+        self._abort = abort
+
+    def receive(self) -> list[bytes]:
+        """Return the parts of the next message; waits for it.
+
+        Raises
+        ------
+        Aborted
+            ``abort`` was set meanwhile.
+        """
+        while True:
+            parts = self.poll(_POLL_MS)
+            if parts is not None:
+                return parts
+            if self._abort.is_set():
+                raise Aborted("the pipeline was stopped while a stage waited for records")
+
+    def poll(self, timeout_ms: int) -> list[bytes] | None:
+        """Return the parts of the next message, or None if none came within ``timeout_ms``."""
+        if not self._socket.poll(timeout_ms):
+            return None
+        parts: list[bytes] = self._socket.recv_multipart()
+        return parts
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
