@@ -43,8 +43,8 @@ def frames_of(duration_s: float, fps: float) -> int:
     return max(1, math.floor(duration_s * fps + 0.5))
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", eq=False):
-    """Base of all records; ``type`` on the wire is the class name in lower case."""
+class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="record"):
+    """Base of all records; ``record`` on the wire is the class name in lower case."""
 
 
 class StreamInfo(_Record, frozen=True, kw_only=True, tag="streaminfo"):
@@ -131,12 +131,15 @@ class Score(_Record, frozen=True, kw_only=True, tag="score"):
 
 
 class Trace(_Record, frozen=True, kw_only=True, tag="trace"):
-    """The smoothed score at ``frame`` and the threshold it is held against (known later than the score itself)."""
+    """The smoothed score at ``frame`` and the threshold it is held against.
+
+    Both are known later than the score itself. ``threshold`` is None while there is too little of the past for one.
+    """
 
     source: str
     frame: int
     smoothed: float
-    threshold: float
+    threshold: float | None
 
 
 class EventPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +172,7 @@ class Event(_Record, frozen=True, kw_only=True, tag="event"):
     onset: EventPoint
     apex: EventPoint | None = None
     offset: EventPoint | None = None
-    expression: Literal["micro", "macro"] | None = None
+    type: Literal["micro", "macro"] | None = None
     emotion: EmotionName | None = None
     probabilities: dict[EmotionName, float] = {}
     aus: tuple[str, ...] = ()

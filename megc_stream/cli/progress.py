@@ -98,7 +98,7 @@ def describe(event: Event) -> str:
     named = f"{event.emotion} ({share:.0%})" if event.emotion else "no emotion named"
     return (
         f"{event.onset.t_s:8.2f} s  {event.offset.t_s - event.onset.t_s:5.2f} s long  "
-        f"{event.expression}-expression, {named}, frames {event.onset.number}-{event.offset.number}"
+        f"{event.type}-expression, {named}, frames {event.onset.number}-{event.offset.number}"
     )
 
 

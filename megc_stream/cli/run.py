@@ -76,7 +76,7 @@ def _summary(analysis: Analysis) -> dict[str, object]:
                 "apex": event.apex.number if event.apex else None,
                 "offset": event.offset.number if event.offset else None,
                 "onset_s": event.onset.t_s,
-                "expression": event.expression,
+                "type": event.type,
                 "emotion": event.emotion,
                 "score": event.score,
             }

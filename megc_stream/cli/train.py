@@ -14,6 +14,12 @@ def train_command(portraits: Path, out: Path, cache: Path | None, seed: int) -> 
     """Train on synthetic clips; see :func:`megc_stream.cli.app.train_mean`."""
     from megc_stream.training import train_synthetic
 
-    with CountProgress("training", "clips") as progress:
-        train_synthetic(portraits, out, seed=seed, cache=cache, progress=progress)
+    with CountProgress("training", "steps") as progress:
+
+        def show(step: str, done: int, total: int) -> None:
+            if done == 0:
+                progress.line(step)
+            progress(done, total)
+
+        train_synthetic(portraits, out, seed=seed, cache=cache, progress=show)
     say(str(out))

@@ -49,7 +49,10 @@ def prepare(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def fit_similarity(
-    source: NDArray[np.floating], target: NDArray[np.floating], iterations: int = 5
+    source: NDArray[np.floating],
+    target: NDArray[np.floating],
+    trust: NDArray[np.floating] | None = None,
+    iterations: int = 5,
 ) -> tuple[Affine, float, float]:
     """Fit a similarity to point pairs by iteratively reweighted least squares with Tukey's biweight.
 
@@ -57,6 +60,8 @@ def fit_similarity(
     ----------
     source, target
         (n, 2) points, n >= 2.
+    trust
+        (n,) weights > 0 that the pairs have before any residual is known; None trusts all alike.
     iterations
         Reweightings; the first start is the least-absolute-deviations weight, which needs no scale.
 
@@ -66,16 +71,17 @@ def fit_similarity(
         The (2, 3) map from source to target, the robust standard deviation of the residuals per axis (same unit), and
         the share of points with a weight above 1/4.
     """
-    a, b, x, y, sigma, inliers = _fit(source.astype(np.float64), target.astype(np.float64), iterations)
+    prior = np.ones(len(source)) if trust is None else trust.astype(np.float64)
+    a, b, x, y, sigma, inliers = _fit(source.astype(np.float64), target.astype(np.float64), prior, iterations)
     return np.array([[a, -b, x], [b, a, y]]), sigma, inliers
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _fit(
-    source: NDArray[np.float64], target: NDArray[np.float64], iterations: int
+    source: NDArray[np.float64], target: NDArray[np.float64], prior: NDArray[np.float64], iterations: int
 ) -> tuple[float, float, float, float, float, float]:
     n = len(source)
-    weights = np.ones(n)
+    weights = prior.copy()
     residuals = np.empty(n)
     a, b, x, y, sigma = 1.0, 0.0, 0.0, 0.0, 0.0
     for iteration in range(iterations + 1):
@@ -106,13 +112,13 @@ def _fit(
         sigma = np.median(residuals) / 1.1774
         if iteration == iterations:
             break
-        reach = 4.685 * max(sigma, _LEAST_SIGMA_PX)
+        reach = 3.0 * max(sigma, _LEAST_SIGMA_PX)
         for i in range(n):
             if iteration == 0:
-                weights[i] = 1 / max(residuals[i], _LEAST_SIGMA_PX)
+                weights[i] = prior[i] / max(residuals[i], _LEAST_SIGMA_PX)
             else:
-                weights[i] = max(0.0, 1 - (residuals[i] / reach) ** 2) ** 2
-    return a, b, x, y, sigma, float(np.sum(weights > 0.25)) / n
+                weights[i] = prior[i] * max(0.0, 1 - (residuals[i] / reach) ** 2) ** 2
+    return a, b, x, y, sigma, float(np.sum(weights > 0.25 * prior)) / n
 
 
 def follow(
@@ -138,10 +144,14 @@ def follow(
         Averaging before sampling, see :func:`megc_stream.face.warp.sample`.
     """
     points = points[_visible(points, to_patch, image.shape)]
+    # The smaller eigenvalue of a window's structure tensor says how well a point in it can be placed.
+    texture = cv2.cornerMinEigenVal(reference, _WINDOW[0])[tuple(np.rint(points).astype(int).T[::-1])]
+    trust = texture / (texture + np.median(texture))
     # The first pass only has to bring the second near: half the points will do. Two are enough unless the head moves fast.
-    passes = [(points[::2].copy(), 2, _COARSE), (points, 0, _FINE), (points, 1, _COARSE), (points, 0, _FINE)]
+    passes = [(2, 2, _COARSE), (1, 0, _FINE), (1, 1, _COARSE), (1, 0, _FINE)]
     residual = math.inf
-    for number, (used, levels, criteria) in enumerate(passes):
+    for number, (step, levels, criteria) in enumerate(passes):
+        used = points[::step].copy()
         if len(used) < _LEAST_POINTS:
             return None
         patch = prepare(sample(image, to_patch, (PATCH_PX, PATCH_PX), shrink))
@@ -159,7 +169,7 @@ def follow(
         good = status.ravel() == 1
         if np.count_nonzero(good) < _LEAST_POINTS:
             return None
-        correction, residual, inliers = fit_similarity(moved[good], used[good])
+        correction, residual, inliers = fit_similarity(moved[good], used[good], trust[::step][good])
         if inliers < _LEAST_INLIERS:
             return None
         to_patch = compose(correction, to_patch)

@@ -37,16 +37,14 @@ MESH_TO_68 = np.array([
 """(68,) mesh number of each point of the 68-point scheme."""
 
 RIGID = np.array([
-    # bridge and back of the nose
-    168, 6, 197, 195, 5, 4, 8, 122, 351, 196, 419, 3, 248, 236, 456, 198, 420, 174, 399, 188, 412,
+    # bridge, back and tip of the nose
+    8, 168, 6, 197, 195, 5, 4, 1, 122, 351, 196, 419, 3, 248, 236, 456, 198, 420, 174, 399, 188, 412, 45, 275, 44, 274,
     # inner corners of the eyes and beside them
-    133, 362, 243, 463, 244, 464, 245, 465,
+    133, 362, 243, 463, 244, 464, 245, 465, 193, 417, 112, 341,
     # outer corners and beside them
     33, 263, 130, 359, 226, 446, 35, 265, 113, 342, 143, 372, 156, 383,
-    # temples and side of the forehead
-    34, 264, 139, 368, 71, 301, 21, 251, 54, 284, 68, 298, 162, 389, 127, 356,
-    # cheekbones
-    116, 345, 111, 340, 117, 346, 123, 352, 227, 447, 137, 366, 93, 323,
+    # temples and cheekbones, away from the outline
+    71, 301, 139, 368, 116, 345, 111, 340, 117, 346, 31, 261,
 ])
 """Mesh numbers of points that facial expressions move little: they carry the alignment."""
 # fmt: on

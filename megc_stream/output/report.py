@@ -168,7 +168,7 @@ def _facts(data: ReportData) -> str:
 
 def _banner(data: ReportData) -> str:
     if data.status == "complete":
-        return ""
+        return f'<div class="banner">{text(data.error)}</div>' if data.error else ""
     if data.status == "stopped":
         return '<div class="banner">This run was stopped. What had been found until then is shown.</div>'
     return f'<div class="banner">This run failed: {text(data.error)}. What had been found until then is shown.</div>'
@@ -199,7 +199,7 @@ def _event_row(data: ReportData, event: Event) -> list[str]:
         _emotion(event),
         *(_point(data, point) for point in (event.onset, event.apex, event.offset)),
         duration_ms,
-        text(event.expression or ""),
+        text(event.type or ""),
         f"{number(event.score)} / {number(event.threshold)}",
         text(", ".join(event.flags)),
     ]
@@ -234,7 +234,7 @@ def _pictures(data: ReportData) -> str:
     parts = ["<p>This page holds pictures of a face; share it with care.</p>"]
     for shown in with_pictures:
         event = shown.event
-        title = f"Event {event.event_number}: {event.emotion or event.expression or 'not named'}, "
+        title = f"Event {event.event_number}: {event.emotion or event.type or 'not named'}, "
         title += f"{clock(event.onset.t_s - data.start_s, 3)} s"
         strip = draw_pictures(shown.pictures or EventPictures(), event.onset, event.apex, event.offset)
         parts.append(f'<div class="event"><h3>{text(title)}</h3>{strip}</div>')

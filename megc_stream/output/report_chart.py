@@ -226,7 +226,7 @@ def _label_span(event: Event, label: str, frames: int) -> tuple[float, float]:
 
 
 def _name(event: Event) -> str:
-    return event.emotion or event.expression or "event"
+    return event.emotion or event.type or "event"
 
 
 def _nice_step(least: float) -> float:

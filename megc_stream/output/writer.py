@@ -37,7 +37,9 @@ from megc_stream.settings import Settings
 __all__ = ["RunModel", "RunWriter"]
 
 _TRACE_DELAY_S = 10.0
+# Crops kept for events yet to be decided, and for the reader being ahead of the other stages by what their links hold.
 _CROPS_KEPT_S = 4.0
+_CROPS_AHEAD = 500
 _LATENCY_LEFT_OUT_S = 2.0
 # Frames whose time is remembered until their score comes: far more than may wait between the stages.
 _TIMES_KEPT = 10_000
@@ -136,6 +138,8 @@ class RunWriter:
         self._pictures: dict[str, dict[str, Picture]] = {}
         self._crops: CropStore | None = None
         self._start_s = 0.0
+        self._early: list[Record] = []
+        self._waiting: deque[Score] = deque()
         self._times: deque[tuple[int, float]] = deque(maxlen=_TIMES_KEPT)
         self._curves = {name: CurveRecorder() for name in ("score", "smoothed", "threshold")}
         self._timings: dict[str, DurationHistogram] = {}
@@ -143,15 +147,23 @@ class RunWriter:
         self._last_score_s = 0.0
 
     def write(self, record: Record) -> None:
-        """Take one record of any stage; frames are passed over (their crops say what is needed of them)."""
+        """Take one record of any stage; frames are passed over (their crops say what is needed of them).
+
+        The records of one stage come in its order, those of different stages in any.
+        """
+        if self._info is None and isinstance(record, Crop | Score | Trace):
+            self._early.append(record)
+            return
         match record:
             case Crop():
                 self._take_crop(record)
             case Score():
-                self._take_score(record)
+                self._waiting.append(record)
+                self._take_scores()
             case Trace():
                 self._curves["smoothed"].add(record.frame, record.smoothed)
-                self._curves["threshold"].add(record.frame, record.threshold)
+                if record.threshold is not None:
+                    self._curves["threshold"].add(record.frame, record.threshold)
                 if self._scores is not None:
                     self._scores.add_trace(record)
             case Event():
@@ -234,7 +246,7 @@ class RunWriter:
         self._info = info
         causal = self._settings.spotting.mode == "causal"
         if self._settings.output.with_images:
-            self._crops = CropStore(frames_of(_CROPS_KEPT_S, info.fps) if causal else None)
+            self._crops = CropStore(frames_of(_CROPS_KEPT_S, info.fps) + _CROPS_AHEAD if causal else None)
         self._scores = ScoreTable(
             self.folder / SCORES,
             self._model.classes,
@@ -249,6 +261,9 @@ class RunWriter:
             },
             trace_delay_frames=frames_of(_TRACE_DELAY_S, info.fps) if causal else None,
         )
+        early, self._early = self._early, []
+        for record in early:
+            self.write(record)
 
     def _take_crop(self, crop: Crop) -> None:
         t_s = crop.t_capture_s if crop.pts_s is None else crop.pts_s
@@ -260,6 +275,7 @@ class RunWriter:
         if crop.dropped:
             self._dropped.update(crop.dropped)
         self._times.append((crop.frame, t_s))
+        self._take_scores()
         if crop.image is None:
             if self._lost and self._lost[-1][1] == crop.frame - 1:
                 self._lost[-1] = (self._lost[-1][0], crop.frame)
@@ -269,6 +285,11 @@ class RunWriter:
         self._counts["frames_with_face"] += 1
         if self._crops is not None:
             self._crops.add(crop)
+
+    def _take_scores(self, *, all_of_them: bool = False) -> None:
+        """Take the scores whose crop has come: with it the time of their frame is known."""
+        while self._waiting and (all_of_them or (self._times and self._times[-1][0] >= self._waiting[0].frame)):
+            self._take_score(self._waiting.popleft())
 
     def _take_score(self, score: Score) -> None:
         if score.spot is not None:
@@ -307,6 +328,8 @@ class RunWriter:
 
     def _log_events(self, events: Sequence[Event]) -> None:
         for event in events:
+            # Once more: an event may have overtaken its crops.
+            self._keep_pictures(event)
             self._log.write(event)
             self._counts["event_revisions"] += 1
             self._counts["events_begun"] += event.rev == 0
@@ -314,13 +337,16 @@ class RunWriter:
             if is_confirmed(event):
                 self._intervals.add(event)
                 self._counts["events"] += 1
-                self._counts["events_macro"] += event.expression == "macro"
+                self._counts["events_macro"] += event.type == "macro"
                 if len(self._events) < _EVENTS_SHOWN:
                     self._events.append(event)
 
     def _close_scores(self) -> None:
-        if self._scores is not None:
-            self._scores.close()
+        try:
+            self._take_scores(all_of_them=True)
+        finally:
+            if self._scores is not None:
+                self._scores.close()
 
     def _run_record(self, status: RunStatus, error: str, late: int | None) -> RunRecord:
         info = self._info

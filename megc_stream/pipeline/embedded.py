@@ -140,10 +140,10 @@ class _Run:
                 thread.join(_JOIN_S)
             self._sink_inlet.close()
         if self._errors:
-            stage, error = self._errors[0]
+            failed, error = self._errors[0]
             if isinstance(error, MegcError):
                 raise error
-            raise RuntimeError(f"stage {stage} failed: {error!r}; please report this as a bug") from error
+            raise RuntimeError(f"stage {failed} failed: {error!r}; please report this as a bug") from error
         return source.end
 
     def _thread(self, name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:

@@ -41,11 +41,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Smoothed(msgspec.Struct, frozen=True, kw_only=True):
-    """The smoothed score of pair ``index`` and the threshold it was held against (infinite while warming up)."""
+    """The smoothed score of pair ``index`` and the threshold it was held against (None while warming up)."""
 
     index: int
     smoothed: float
-    threshold: float
+    threshold: float | None
 
 
 class _Phase(IntEnum):
@@ -65,7 +65,7 @@ class State(msgspec.Struct, kw_only=True):
     smoothed: list[float] = []
     history: list[float] = []
     median: float = 0.0
-    threshold: float = float("inf")
+    threshold: float | None = None
     seen: int = 0
     phase: int = 0
     number: int = 0
@@ -167,6 +167,8 @@ class CausalSpotter:
 
     def _step(self, i: int, smoothed: float) -> Iterator[Candidate]:
         state = self.state
+        if state.threshold is None:
+            return
         if state.phase == _Phase.RESTING and smoothed <= state.threshold:
             state.phase = _Phase.IDLE
         if state.phase in (_Phase.IDLE, _Phase.RESTING):

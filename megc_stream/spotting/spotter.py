@@ -267,7 +267,7 @@ class Spotter:
             onset=self._point(onset),
             apex=None if step.apex is None else self._point(min(step.apex, self._state.newest)),
             offset=None if offset is None else self._point(offset),
-            expression=None
+            type=None
             if length_s is None
             else ("micro" if length_s <= self._settings.spotting.macro_s else "macro"),
             score=step.score,

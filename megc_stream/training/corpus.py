@@ -18,9 +18,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from megc_stream.errors import DataError, OutputError
-from megc_stream.face import locate_landmarks
-from megc_stream.face.analyser import FaceAnalyser
+from megc_stream.errors import DataError, FlowError, OutputError
+from megc_stream.face import FaceAnalyser, locate_landmarks
 from megc_stream.flow import TVL1Solver
 from megc_stream.records import Crop, Frame, frames_of
 from megc_stream.settings import FaceSettings, FlowSettings
@@ -256,15 +255,14 @@ def _pairs_wanted(plan: ClipPlan, k: int, dense: bool) -> NDArray[np.int64]:
     if dense:
         return first
     near = np.zeros(plan.frames, bool)
-    spans = [(event.onset, event.offset) for event in plan.events]
-    spans += [
-        (int(one.start_s * plan.fps), int((one.start_s + one.length_s) * plan.fps))
-        for one in (*plan.blinks, *plan.speech)
-    ]
-    for start, end in spans:
-        near[max(0, start - 2 * k) : end + k] = True
+    spans_s = [(event.onset / plan.fps, event.offset / plan.fps) for event in plan.events]
+    spans_s += [(blink.start_s, blink.start_s + blink.length_s) for blink in plan.blinks]
+    spans_s += [(bout.start_s, bout.start_s + bout.length_s) for bout in plan.speech]
+    for start_s, end_s in spans_s:
+        near[max(0, int(start_s * plan.fps) - 2 * k) : int(end_s * plan.fps) + k] = True
     near_step, far_step = (frames_of(step_s, plan.fps) for step_s in (_NEAR_STEP_S, _FAR_STEP_S))
-    return first[np.where(near[first], first % near_step == 0, first % far_step == 0)]
+    wanted = np.where(near[first], first % near_step == 0, first % far_step == 0)
+    return np.asarray(first[wanted], np.int64)
 
 
 def _features(
@@ -279,7 +277,10 @@ def _features(
             continue
         assert reference.landmarks68 is not None
         flow = solver.solve(reference.image, current.image, warm=False)
-        features.append(mean_features(flow, reference.landmarks68).astype(np.float16))
+        try:
+            features.append(mean_features(flow, reference.landmarks68).astype(np.float16))
+        except FlowError:  # brows or mouth outside the crop: such a pair is not scored either
+            continue
         frames.append(index)
     return np.array(frames, np.int64), np.array(features, np.float16).reshape(-1, *_FEATURES)
 

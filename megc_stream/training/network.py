@@ -58,12 +58,11 @@ class MeanNetwork(nn.Module):
 
     def __init__(self, classes: int = 3, stream_dropout: float = 0.3, head_dropout: float = 0.2) -> None:
         super().__init__()
-        # torch's momentum is the weight of the new batch: 0.01 is Keras' 0.99.
         self.streams = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(1, filters, 5, padding=2),
                 nn.ReLU(),
-                nn.BatchNorm2d(filters, eps=1e-3, momentum=0.01),
+                nn.BatchNorm2d(filters, eps=1e-3),
                 nn.MaxPool2d(3),
                 nn.Dropout(stream_dropout),
             )

@@ -95,7 +95,7 @@ def train_synthetic(
         The model or the cache cannot be written.
     """
     # Before an hour of rendering, not after it.
-    from megc_stream.training import network as _
+    from megc_stream.training import network as _  # noqa: F401
 
     files = find_portraits(portraits)
     split = split_persons(files, seed)

@@ -116,7 +116,7 @@ def test_log_has_one_object_a_line_with_run_last_and_maps_by_key(tmp_path: Path,
     assert lines[0] == first
     assert len(lines) == 2
     event = json.loads(lines[0])
-    assert next(iter(event)) == "type"
+    assert next(iter(event)) == "record"
     assert list(event)[-1] == "run"
     assert list(event["probabilities"]) == ["negative", "surprise"]
     assert event["onset"] == {"frame": 20, "number": 21, "t_s": 0.2}

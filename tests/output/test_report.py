@@ -98,7 +98,7 @@ def _data(**fields: Any) -> ReportData:
 
 def _found(make_event: MakeEvent, number: int = 1, **fields: Any) -> Event:
     values: dict[str, Any] = {
-        "onset": 120, "apex": 140, "offset": 160, "kind": "label", "final": True, "expression": "micro",
+        "onset": 120, "apex": 140, "offset": 160, "kind": "label", "final": True, "type": "micro",
         "emotion": "negative", "probabilities": {"negative": 0.75, "positive": 0.25},
     }  # fmt: skip
     return make_event(number, 3, **values | fields)
@@ -189,7 +189,7 @@ def test_times_count_from_the_first_frame(make_event: MakeEvent) -> None:
 def test_texts_from_outside_are_escaped(make_event: MakeEvent) -> None:
     hostile = _HOSTILE
     event = _found(
-        make_event, emotion=hostile, probabilities={hostile: 1.0}, aus=(hostile,), flags=(hostile,), expression=None
+        make_event, emotion=hostile, probabilities={hostile: 1.0}, aus=(hostile,), flags=(hostile,), type=None
     )
     pictures = EventPictures(onset=_picture(120))
     page = render_report(
@@ -221,6 +221,10 @@ def test_texts_from_outside_are_escaped(make_event: MakeEvent) -> None:
 @pytest.mark.parametrize(("status", "word"), [("stopped", "was stopped"), ("failed", "failed: no more room.")])
 def test_an_incomplete_run_says_so(status: str, word: str) -> None:
     assert word in render_report(_data(status=status, error="no more room"))
+
+
+def test_a_remark_on_a_complete_run_is_shown() -> None:
+    assert "damaged from frame 40 on" in render_report(_data(error="damaged from frame 40 on"))
 
 
 def test_a_run_of_few_events_shown_says_where_all_are(make_event: MakeEvent) -> None:

@@ -165,6 +165,29 @@ def test_a_run_writes_five_files(
         assert "data:image" not in (tmp_path / "report.html").read_text()
 
 
+def test_records_of_different_stages_may_overtake_each_other(tmp_path: Path, make_event: MakeEvent) -> None:
+    event = make_event(1, 3, onset=5, apex=10, offset=15, kind="label", final=True, decision_frame=20)
+    with _writer(tmp_path, output={"with_images": True}) as writer:
+        writer.write(_score(0))
+        writer.write(_info())
+        writer.write(event)
+        for frame in range(1, 20):
+            writer.write(_score(frame))
+        writer.write(Trace(source="clip.mkv", frame=0, smoothed=0.5, threshold=0.3))
+        for frame in range(18):
+            writer.write(_crop(frame, segment=frame // 8))
+        for stage in ("spotter", "recogniser"):
+            writer.advance(stage, 21)
+    rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
+    assert [row["t_s"] for row in rows] == [frame / _FPS for frame in range(18)] + [None, None]
+    assert rows[0]["smoothed"] == 0.5
+    assert writer.report is not None
+    pictures = writer.report.events[0].pictures
+    assert pictures is not None and pictures.offset is not None
+    # Onset and apex are of different segments.
+    assert pictures.flow is None
+
+
 def test_what_was_found_stays_when_the_source_fails(tmp_path: Path, make_event: MakeEvent) -> None:
     with pytest.raises(CaptureError), _writer(tmp_path) as writer:
         _feed(writer, make_event)

@@ -1,0 +1,58 @@
+# The commands of the README. Everything goes into the virtual environment .venv; nothing else on the machine changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORTRAITS ?= ../shared/faces/stills
+CONSTRAINT := $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+
+.PHONY: demo test lint wheel models models-face bench clean
+
+demo: $(VENV)/.demo  ## a clip with known micro-expressions, analysed, and a report
+	$(BIN)/megc-stream demo --out demo $(if $(OPEN),--open)
+
+# TRAIN=1 adds the tests of training; they need torch, which is large.
+test: $(VENV)/.test $(if $(TRAIN),$(VENV)/.train)  ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.lint  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: $(VENV)/.lint  ## source distribution and wheel in dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+models: $(VENV)/.train  ## train models/mean-synthetic.onnx anew from the portraits in $(PORTRAITS)
+	$(BIN)/megc-stream train mean --portraits $(PORTRAITS) --out models/mean-synthetic.onnx --seed 0
+
+models-face: $(VENV)/.test  ## convert the two face models anew from the pinned mediapipe wheel
+	$(BIN)/python models/convert_mediapipe.py
+
+bench: $(VENV)/.test  ## alignment: jitter, gain, milliseconds a frame
+	$(BIN)/python benchmarks/alignment.py
+
+$(VENV)/.base: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e '.[demo]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e '.[demo]' --group test
+	touch $@
+
+$(VENV)/.train: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e '.[train]'
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet $(CONSTRAINT) -e . --group dev
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build demo megc-runs
