@@ -506,6 +506,7 @@ def _mesh_outputs(builder: Converter) -> dict[str, list[int]]:
 def fetch_wheel(folder: Path) -> Path:
     """Download the wheel into ``folder`` with pip, from the index that pip is set up to use."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--retries", "1", "--timeout", "15"]
     command += ["--only-binary=:all:", *PLATFORM, "--dest", str(folder), PACKAGE]
     subprocess.run(command, check=True)
     return next(folder.glob("mediapipe-*.whl"))

@@ -43,9 +43,9 @@ _ERROR_TIME_S = 0.5
 _TOLERATED_PX = 0.5
 """Alignment error that is left alone."""
 _PULL_TIME_S = 2.0
-_MOST_PULL_PX_PER_S = 0.15
-"""Fastest pull towards the landmarks: 0.015 px over the 0.1 s between the two frames of a pair."""
-_GROSS_PX = 6.0
+_MOST_PULL_PX_PER_S = 0.2
+"""Fastest pull towards the landmarks: 0.02 px over the 0.1 s between the two frames of a pair."""
+_GROSS_PX = 8.0
 """Smoothed alignment error from which the segment ends and the face is aligned anew."""
 _WRONG_PX = 16.0
 """Alignment error on one key frame from which it is not the same face any more."""

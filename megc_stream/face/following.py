@@ -28,6 +28,9 @@ _LEAST_POINTS = 12
 _LEAST_INLIERS = 0.4
 _MOST_RESIDUAL_PX = 2.0
 _SETTLED_RESIDUAL_PX = 0.5
+_REACH = 2.5
+"""Residual, in standard deviations, from which a pair has no weight. 4.685 would be best for normal errors; expressions
+move whole groups of points by a little, and a shorter reach takes less of that for head motion."""
 _LEAST_SIGMA_PX = 0.05
 """Below this spread of the residuals no point is taken for an outlier."""
 
@@ -112,7 +115,7 @@ def _fit(
         sigma = np.median(residuals) / 1.1774
         if iteration == iterations:
             break
-        reach = 3.0 * max(sigma, _LEAST_SIGMA_PX)
+        reach = _REACH * max(sigma, _LEAST_SIGMA_PX)
         for i in range(n):
             if iteration == 0:
                 weights[i] = prior[i] / max(residuals[i], _LEAST_SIGMA_PX)

@@ -37,14 +37,16 @@ MESH_TO_68 = np.array([
 """(68,) mesh number of each point of the 68-point scheme."""
 
 RIGID = np.array([
-    # bridge, back and tip of the nose
-    8, 168, 6, 197, 195, 5, 4, 1, 122, 351, 196, 419, 3, 248, 236, 456, 198, 420, 174, 399, 188, 412, 45, 275, 44, 274,
+    # bridge and back of the nose
+    168, 6, 197, 195, 5, 4, 1, 122, 351, 196, 419, 3, 248, 236, 456, 198, 420, 174, 399, 188, 412, 45, 275, 44, 274,
+    # tip and wings of the nose
+    2, 19, 94, 97, 326, 218, 438, 220, 440, 131, 360, 115, 344, 48, 278,
     # inner corners of the eyes and beside them
-    133, 362, 243, 463, 244, 464, 245, 465, 193, 417, 112, 341,
+    133, 362, 243, 463, 244, 464, 245, 465, 112, 341,
     # outer corners and beside them
-    33, 263, 130, 359, 226, 446, 35, 265, 113, 342, 143, 372, 156, 383,
-    # temples and cheekbones, away from the outline
-    71, 301, 139, 368, 116, 345, 111, 340, 117, 346, 31, 261,
+    33, 263, 130, 359, 226, 446, 35, 265, 143, 372, 31, 261,
+    # temples and cheekbones, away from the outline, where the background would be followed
+    139, 368, 34, 264, 116, 345, 111, 340, 117, 346, 123, 352, 227, 447, 137, 366, 50, 280, 118, 347,
 ])
 """Mesh numbers of points that facial expressions move little: they carry the alignment."""
 # fmt: on

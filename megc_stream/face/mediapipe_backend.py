@@ -7,6 +7,7 @@ there before.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import cv2
@@ -64,6 +65,8 @@ class MediapipeMesh:
             raise ModelError(
                 f"model {path}: mediapipe cannot load it ({error}); expected a face_landmarker.task"
             ) from error
+        # Left open at exit, the package's own clean-up fails with a traceback.
+        weakref.finalize(self, self._landmarker.close)
         self._mediapipe: Any = mediapipe
 
     def find(

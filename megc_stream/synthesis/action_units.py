@@ -216,6 +216,13 @@ class DisplacementField:
         """Return the displacement, in image px, of the material at (..., 2) points in image px."""
         return self.axes.to_image_vectors(self.local(self.axes.to_local(points)))
 
+    def bounds(self) -> tuple[Points, Points]:
+        """Return the lowest and highest (x, y), in local coordinates, beyond which the field is below 0.3 % of its bumps."""
+        reach = 3.4
+        low = self.centres - reach * np.stack([self.widths, self.aboves], axis=-1)
+        high = self.centres + reach * np.stack([self.widths, self.belows], axis=-1)
+        return low.min(axis=0), high.max(axis=0)
+
     def peak(self) -> tuple[float, Points]:
         """Return the largest displacement in IOD and where it is, in face-local coordinates."""
         centre, reach, step = self.centres.mean(axis=0), np.ptp(self.centres, axis=0) / 2 + 0.3, 0.02
@@ -346,6 +353,10 @@ class EyeLids:
     def _profiles(self, x: Points) -> tuple[Points, Points, Points]:
         crease, upper, lower = (np.interp(x, self.x, values) for values in (self.crease, self.upper, self.lower))
         return crease, upper, lower
+
+    def bounds(self) -> tuple[Points, Points]:
+        """Return the lowest and highest (x, y), in local coordinates, that a blink can move."""
+        return np.array([self.x[0], self.crease.min()]), np.array([self.x[-1], self.lower.max()])
 
     def local_pull(self, points: Points, closure: float) -> Points:
         """Return, in IOD, how far up the material seen at (..., 2) local points comes from when ``closure`` (0..1) is shut."""

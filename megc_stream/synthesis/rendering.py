@@ -21,7 +21,7 @@ from megc_stream.synthesis.action_units import (
 )
 from megc_stream.synthesis.plan import ClipPlan, PlannedEvent, wave_at
 from megc_stream.synthesis.profiles import closure, intensity, speech_envelope
-from megc_stream.synthesis.warping import Transform, Vectors, face_grid
+from megc_stream.synthesis.warping import FaceGrid, Transform, Vectors, grid_over
 
 __all__ = ["ClipGeometry", "ClipRenderer", "render_clip", "true_displacement"]
 
@@ -51,6 +51,8 @@ class ClipGeometry:
         (478, 2) float64, the mesh at rest, px of the frame.
     axes
         Face-local axes at rest.
+    lids
+        The lids of the right and left eye at rest.
 
     Raises
     ------
@@ -67,7 +69,7 @@ class ClipGeometry:
         self.from_portrait: Transform = np.column_stack([turn, plan.centre_px - turn @ portrait.origin])
         self.landmarks: Points = landmarks.astype(np.float64) @ turn.T + self.from_portrait[:, 2]
         self.axes = face_axes(self.landmarks)
-        self._lids = eye_lids(self.landmarks)
+        self.lids = eye_lids(self.landmarks)
         self._opening = mouth_opening_field(self.landmarks)
         self._widening = mouth_widening_field(self.landmarks)
         self._event_fields: dict[PlannedEvent, DisplacementField] = {}
@@ -104,12 +106,6 @@ class ClipGeometry:
         time_s = frame / self.plan.fps
         return max((closure(time_s, blink.start_s, blink.length_s) for blink in self.plan.blinks), default=0.0)
 
-    def eye_pull(self, points: Points, shut: float) -> Points:
-        """Return (..., 2) px at rest from where the material seen at ``points`` was pulled by lids ``shut`` (0..1)."""
-        local = self.axes.to_local(points)
-        down = sum(lids.local_pull(local, shut) for lids in self._lids)
-        return self.axes.to_image_vectors(np.stack([np.zeros_like(down), down], axis=-1))
-
     def displacement(self, points: NDArray[np.floating], frame: int, *, sway: bool = True) -> Points:
         """Return (N, 2) px: how far the material at ``points``, (N, 2) px at rest, has moved in a frame.
 
@@ -122,7 +118,7 @@ class ClipGeometry:
             moved += strength * field.at(places)
         if (shut := self.eye_closure(frame)) > 0:
             local = self.axes.to_local(places)
-            down = sum(lids.local_push(local, shut) for lids in self._lids)
+            down = sum(lids.local_push(local, shut) for lids in self.lids)
             moved += self.axes.to_image_vectors(np.stack([np.zeros_like(down), down], axis=-1))
         if sway:
             motion = self.head_motion(frame)
@@ -165,9 +161,9 @@ class ClipRenderer:
         self.geometry = ClipGeometry(plan, landmarks)
         self._finer = 3 if plan.width * plan.height <= _LARGE_PICTURE_PX else 2
         self._canvas = self._make_canvas(portrait)
-        self._grid = face_grid(self.geometry.axes)
-        self._points = self._grid.points()
-        self._unit_fields: dict[int, Vectors] = {}
+        self._unit_fields: dict[tuple[int, ...], tuple[FaceGrid, list[Vectors]]] = {}
+        self._eyes = [grid_over(self.geometry.axes, *lids.bounds()) for lids in self.geometry.lids]
+        self._eye_points = [self.geometry.axes.to_local(grid.points()) for grid in self._eyes]
         self._x = np.arange(plan.width, dtype=np.float32)
         self._y = np.arange(plan.height, dtype=np.float32)
         self._noise = self._make_noise() if plan.noise_sigma > 0 else None
@@ -177,7 +173,7 @@ class ClipRenderer:
         map_x, map_y = self._sources(frame)
         picture = cv2.remap(self._canvas, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         light = self._light(frame)
-        picture *= light if picture.ndim == 2 else light[..., None]
+        cv2.multiply(picture, light if picture.ndim == 2 else cv2.merge([light] * 3), dst=picture)
         return self._sensed(picture, frame)
 
     def _sources(self, frame: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -188,33 +184,36 @@ class ClipRenderer:
         (xx, xy, x0), (yx, yy, y0) = back.astype(np.float32)
         map_x = (xx * self._x)[None, :] + (xy * self._y + x0)[:, None]
         map_y = (yx * self._x)[None, :] + (yy * self._y + y0)[:, None]
-        backward = self._backward(frame)
-        if backward is not None:
-            rows, columns, moved = self._grid.over_picture(backward, motion, self.plan.width, self.plan.height)
-            map_x[rows, columns] += self._finer * moved[..., 0]
-            map_y[rows, columns] += self._finer * moved[..., 1]
+        for grid, backward in self._backward(frame):
+            rows, columns, moved = grid.over_picture(backward, motion, self.plan.width, self.plan.height)
+            moved_x, moved_y = cv2.split(moved) if moved.size else (0, 0)
+            map_x[rows, columns] += self._finer * moved_x
+            map_y[rows, columns] += self._finer * moved_y
         return map_x, map_y
 
-    def _backward(self, frame: int) -> Vectors | None:
-        """Return the backward displacement on the grid, px at rest; None where the face is at rest."""
+    def _backward(self, frame: int) -> Iterator[tuple[FaceGrid, Vectors]]:
+        """Yield backward displacements, px at rest, on grids over the parts of the face that are not at rest."""
         active = self.geometry.active_fields(frame)
-        shut = self.geometry.eye_closure(frame)
-        if not active and not shut:
-            return None
-        backward = np.zeros(self._points.shape, np.float32)
         if active:
-            forward = sum(np.float32(strength) * self._on_grid(field) for field, strength in active)
+            grid, units = self._on_grid([field for field, _ in active])
+            forward = sum(np.float32(strength) * unit for (_, strength), unit in zip(active, units, strict=True))
             # Open mouths have steeper slopes than micro-expressions.
-            backward = self._grid.backward(np.asarray(forward, np.float32), iterations=6 if len(active) > 1 else 3)
-        if shut:
-            backward += self.geometry.eye_pull(self._points, shut).astype(np.float32)
-        return backward
+            yield grid, grid.backward(np.asarray(forward, np.float32), iterations=6 if len(active) > 1 else 3)
+        if (shut := self.geometry.eye_closure(frame)) > 0:
+            for grid, lids, points in zip(self._eyes, self.geometry.lids, self._eye_points, strict=True):
+                pull = lids.local_pull(points, shut)
+                vectors = self.geometry.axes.to_image_vectors(np.stack([np.zeros_like(pull), pull], axis=-1))
+                yield grid, vectors.astype(np.float32)
 
-    def _on_grid(self, field: DisplacementField) -> Vectors:
+    def _on_grid(self, fields: list[DisplacementField]) -> tuple[FaceGrid, list[Vectors]]:
         # Fields live as long as the geometry does, so their identity is a safe key.
-        if id(field) not in self._unit_fields:
-            self._unit_fields[id(field)] = field.at(self._points).astype(np.float32)
-        return self._unit_fields[id(field)]
+        key = tuple(id(field) for field in fields)
+        if key not in self._unit_fields:
+            bounds = np.array([field.bounds() for field in fields])
+            grid = grid_over(self.geometry.axes, bounds[:, 0].min(axis=0), bounds[:, 1].max(axis=0))
+            points = grid.points()
+            self._unit_fields[key] = grid, [field.at(points).astype(np.float32) for field in fields]
+        return self._unit_fields[key]
 
     def _light(self, frame: int) -> NDArray[np.float32]:
         plan, time_s = self.plan, frame / self.plan.fps

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from megc_stream.synthesis.action_units import FaceAxes
 
-__all__ = ["FaceGrid", "Transform", "Vectors", "face_grid"]
+__all__ = ["FaceGrid", "Transform", "Vectors", "grid_over"]
 
 Vectors = NDArray[np.float32]
 Transform = NDArray[np.float64]
@@ -88,11 +88,9 @@ class FaceGrid:
         return slice(int(top), int(bottom)), slice(int(left), int(right)), values
 
 
-def face_grid(axes: FaceAxes, step_px: float = 2.0) -> FaceGrid:
-    """Return a grid over a whole face: 1.7 IOD to either side of the nose, from 1.3 above the eyes to 2.6 below."""
-    corners = axes.origin + axes.to_image_vectors(
-        np.array([[x, y] for x in (-1.7, 1.7) for y in (-1.3, 2.6)])
-    )
+def grid_over(axes: FaceAxes, low: NDArray[np.float64], high: NDArray[np.float64], step_px: float = 2.0) -> FaceGrid:
+    """Return a grid over the part of a face between two corners (x, y) in face-local coordinates."""
+    corners = axes.origin + axes.to_image_vectors(np.array([[x, y] for x in (low[0], high[0]) for y in (low[1], high[1])]))
     origin = np.floor(corners.min(axis=0))
     columns, rows = np.ceil((corners.max(axis=0) - origin) / step_px).astype(int) + 1
     return FaceGrid(origin, step_px, int(columns), int(rows))

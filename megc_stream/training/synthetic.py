@@ -33,7 +33,7 @@ __all__ = ["K_PRIME_S", "Progress", "TrainedFile", "train_synthetic"]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and how much of it is done and is to do."""
 
-K_PRIME_S = 0.15
+K_PRIME_S = 0.135
 """k' of the model: half the mean length of the planted events, seconds."""
 
 _FORMAT_VERSION = 1

@@ -97,7 +97,7 @@ def test_from_portraits_to_file_and_card(tmp_path: Path, monkeypatch: pytest.Mon
     model = MeanModel(out)
     assert model.info.name == "mean-tiny"
     assert model.info.classes == CLASSES
-    assert (model.info.k_s, model.info.k_prime_s) == (0.1, 0.15)
+    assert (model.info.k_s, model.info.k_prime_s) == (0.1, 0.135)
     assert "London Set" in model.info.trained_on
     card = result.card.read_text(encoding="utf-8")
     assert sha256_of(out) in card

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from megc_stream.face.warp import compose, invert, sample, scale_of, shrink_for, similarity, transform
+
+
+def test_maps_compose_and_invert() -> None:
+    first, second = similarity(1.3, 0.2, (4.0, -7.0)), similarity(0.6, -1.1, (0.5, 30.0))
+    points = np.array([[0.0, 0.0], [10.0, 3.0], [-5.0, 40.0]])
+    assert transform(compose(second, first), points) == pytest.approx(transform(second, transform(first, points)))
+    assert transform(invert(first), transform(first, points)) == pytest.approx(points)
+    assert scale_of(first) == pytest.approx(1.3)
+
+
+@pytest.mark.parametrize(("scale", "shrink"), [(2.0, 1), (0.51, 1), (0.5, 2), (0.34, 2), (0.25, 4), (0.01, 100)])
+def test_shrink_leaves_at_least_one_sample_in_two_pixels(scale: float, shrink: int) -> None:
+    assert shrink_for(scale) == shrink
+
+
+@pytest.mark.parametrize("shrink", [1, 2, 3])
+def test_sampling_puts_a_ramp_where_the_map_says(shrink: int) -> None:
+    y, x = np.mgrid[:300, :400]
+    ramp = np.rint(40 + 0.3 * x + 0.2 * y).astype(np.uint8)
+    to_target = similarity(0.4, 0.1, (-20.0, -15.0))
+    sampled = sample(ramp, to_target, (64, 48), shrink)
+    v, u = np.mgrid[:48, :64].astype(np.float64)
+    where = transform(invert(to_target), np.stack([u.ravel(), v.ravel()], axis=1))
+    expected = 40 + where @ np.array([0.3, 0.2])
+    assert np.abs(sampled.ravel() - expected).max() < 1.6
+    assert abs((sampled.ravel() - expected).mean()) < 0.1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 71), (7, 5)])
+def test_sampling_beyond_the_border_repeats_it(size: tuple[int, int]) -> None:
+    image = np.full(size, 77, np.uint8)
+    for scale in (0.05, 0.3, 1.0):
+        assert (sample(image, similarity(scale, 0.5, (900.0, -900.0)), (32, 32)) == 77).all()
+
+
+def test_a_large_picture_is_averaged_not_skipped() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512), dtype=np.uint8)
+    sampled = sample(noise, similarity(1 / 8, 0.0), (60, 60))
+    bilinear = cv2.warpAffine(noise, similarity(1 / 8, 0.0), (60, 60))
+    assert sampled.std() < 0.35 * bilinear.std()
