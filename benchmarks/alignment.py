@@ -4,8 +4,8 @@
 
 Scenes of 640x480 px with a face about 180 px wide are made from one portrait, with sensor noise of sigma 2:
 still (jitter of the alignment), local (a smooth bump of 1 crop px at 5 Hz at the mouth corner and at the brow: the
-share of it that arrives in the crop), sway (the head moves up to 2 crop px between frames: what of it is left in the crop).
-All three are read from the similarity of each crop against the known motion, in crop px.
+share of it that arrives in the crop), sway (the head moves up to 2 crop px between frames: what of it is left in the
+crop). All three are read from the similarity of each crop against the known motion, in crop px.
 """
 
 from __future__ import annotations

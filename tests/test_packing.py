@@ -42,7 +42,9 @@ def test_views_that_are_not_contiguous_are_packed_by_value() -> None:
 
 @given(st.data())
 def test_damaged_messages_are_errors_and_nothing_else(data: st.DataObject) -> None:
-    packed = bytearray(pack(Crop(source="a", frame=0, number=0, t_capture_s=0, segment=0, image=np.zeros((4, 4), np.uint8))))
+    packed = bytearray(
+        pack(Crop(source="a", frame=0, number=0, t_capture_s=0, segment=0, image=np.zeros((4, 4), np.uint8)))
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     try:

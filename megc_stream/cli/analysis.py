@@ -115,9 +115,7 @@ def analyse(
     model = MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
     with ExitStack() as stack:
         source = stack.enter_context(
-            open_source(
-                settings.source, settings.capture, clock=clock, subject=settings.subject, video=settings.video
-            )
+            open_source(settings.source, settings.capture, clock=clock, subject=settings.subject, video=settings.video)
         )
         info = source.info
         face = FaceAnalyser(settings.face, info.fps, settings.model.providers)
@@ -206,7 +204,8 @@ def _problem(source: str, watch: _Watch, end: StreamEnd, k: int) -> CaptureError
         )
     if watch.crops <= k:
         return CaptureError(
-            f"{source}: {watch.crops} frames are too few to compare; expected more than {k} (pairs are {k} frames apart)"
+            f"{source}: {watch.crops} frames are too few to compare; expected more than {k}, "
+            f"because the pictures of a pair are {k} frames apart"
         )
     return None
 
@@ -216,9 +215,7 @@ def _publisher(settings: Settings, stack: ExitStack, clock: Clock) -> Publisher:
 
     assert settings.pipeline.publish is not None
     context = stack.enter_context(zmq.Context())
-    publisher = Publisher(
-        context, settings.pipeline.publish, clock, insecure=settings.pipeline.insecure_bind
-    )
+    publisher = Publisher(context, settings.pipeline.publish, clock, insecure=settings.pipeline.insecure_bind)
     stack.callback(publisher.close)
     return publisher
 

@@ -27,7 +27,9 @@ app.add_typer(_config, name="config")
 app.add_typer(_synth, name="synth")
 app.add_typer(_train, name="train")
 
-JsonOption = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
+]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings.")]
 
 
@@ -67,9 +69,12 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results [./megc-runs/<stem>-<date>].")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in that folder.")] = False,
-    speed: Annotated[str | None, typer.Option(help="Pace of a file: native, max, or a factor such as 2x [max].")] = None,
+    speed: Annotated[
+        str | None, typer.Option(help="Pace of a file: native, max, or a factor such as 2x [max].")
+    ] = None,
     spotting: Annotated[
-        Spotting | None, typer.Option(help="causal: events while frames arrive; video: from the whole file, at its end.")
+        Spotting | None,
+        typer.Option(help="causal: events while frames arrive; video: from the whole file, at its end."),
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Spotting network [mean-synthetic].")] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second, where the source is wrong or has none.")] = None,
@@ -82,7 +87,9 @@ def run(
     face_index: Annotated[int | None, typer.Option(help="Which face, from the largest (0) down.")] = None,
     providers: Annotated[str | None, typer.Option(help="ONNX Runtime providers in order, e.g. cuda,cpu.")] = None,
     with_images: Annotated[bool, typer.Option("--with-images", help="Put face crops into the report.")] = False,
-    publish: Annotated[str | None, typer.Option(metavar="ENDPOINT", help="Publish events, e.g. tcp://127.0.0.1:5550.")] = None,
+    publish: Annotated[
+        str | None, typer.Option(metavar="ENDPOINT", help="Publish events, e.g. tcp://127.0.0.1:5550.")
+    ] = None,
     insecure_bind: Annotated[
         bool, typer.Option("--insecure-bind", help="Allow --publish outside loopback, unencrypted.")
     ] = False,

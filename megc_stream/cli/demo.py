@@ -20,9 +20,7 @@ __all__ = ["demo_command"]
 _EVENTS = 6
 
 
-def demo_command(
-    out: Path, *, fps: float, seconds: float, seed: int, open_report: bool, json_file: str | None
-) -> None:
+def demo_command(out: Path, *, fps: float, seconds: float, seed: int, open_report: bool, json_file: str | None) -> None:
     """Render, analyse and compare; see :func:`megc_stream.cli.app.demo`."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; expected a folder for the clip and the results")

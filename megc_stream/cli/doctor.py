@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 from megc_stream import __version__
@@ -43,9 +43,8 @@ def examine() -> dict[str, Any]:
         except MegcError as error:
             models[name] = "damaged"
             problems.append(str(error))
-    for needed in ("mediapipe-face-detector", "mediapipe-face-mesh", "mean-synthetic"):
-        if needed not in models:
-            problems.append(f"model {needed}: missing; reinstall megc-stream")
+    needed = ("mediapipe-face-detector", "mediapipe-face-mesh", "mean-synthetic")
+    problems.extend(f"model {name}: missing; reinstall megc-stream" for name in needed if name not in models)
     return {
         "megc_stream": __version__,
         "python": sys.version.split()[0],
@@ -54,7 +53,7 @@ def examine() -> dict[str, Any]:
         "packages": dict(environment().packages),
         "opencv_flow": hasattr(cv2, "optflow"),
         "providers": onnxruntime.get_available_providers(),
-        "cameras": sorted(glob.glob("/dev/video*")) if sys.platform == "linux" else [],
+        "cameras": sorted(map(str, Path("/dev").glob("video*"))) if sys.platform == "linux" else [],
         "models": models,
         "extras": {extra: importlib.util.find_spec(module) is not None for module, (extra, _) in _EXTRAS.items()},
         "problems": problems,
@@ -74,7 +73,11 @@ def doctor_command(json_file: str | None) -> None:
 def _print(found: dict[str, Any]) -> None:
     say(f"megc-stream {found['megc_stream']}, Python {found['python']}, {found['platform']}, {found['cores']} cores")
     say("packages   " + ", ".join(f"{name} {version}" for name, version in sorted(found["packages"].items())))
-    say("providers  " + ", ".join(found["providers"]) + "  (available in this build; cuda also needs a GPU and its driver)")
+    say(
+        "providers  "
+        + ", ".join(found["providers"])
+        + "  (available in this build; cuda also needs a GPU and its driver)"
+    )
     say("cameras    " + (", ".join(found["cameras"]) or "none found"))
     say("models     " + ", ".join(sorted(found["models"])))
     for module, (extra, purpose) in _EXTRAS.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -100,5 +99,3 @@ def describe(event: Event) -> str:
         f"{event.onset.t_s:8.2f} s  {event.offset.t_s - event.onset.t_s:5.2f} s long  "
         f"{event.type}-expression, {named}, frames {event.onset.number}-{event.offset.number}"
     )
-
-

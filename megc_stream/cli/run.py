@@ -44,7 +44,9 @@ def analyse_with_progress(settings: Settings, truth: list[TruthInterval] | None 
 def run_command(settings: Settings, *, open_report: bool, json_file: str | None) -> None:
     """Analyse and report; see :func:`megc_stream.cli.app.run`."""
     if not settings.source:
-        raise UsageError("no source: expected a camera number, a video file or a folder, e.g. 'megc-stream run clip.mp4'")
+        raise UsageError(
+            "no source: expected a camera number, a video file or a folder, e.g. 'megc-stream run clip.mp4'"
+        )
     analysis = analyse_with_progress(settings)
     stopped = " (stopped early)" if analysis.end.reason == "stopped" else ""
     note(f"{analysis.end.frames} frames{stopped}, {len(analysis.events)} expressions found")

@@ -147,16 +147,17 @@ def follow(
         Averaging before sampling, see :func:`megc_stream.face.warp.sample`.
     """
     points = points[_visible(points, to_patch, image.shape)]
+    if len(points) < 2 * _LEAST_POINTS:
+        return None
     # The smaller eigenvalue of a window's structure tensor says how well a point in it can be placed.
     texture = cv2.cornerMinEigenVal(reference, _WINDOW[0])[tuple(np.rint(points).astype(int).T[::-1])]
-    trust = texture / (texture + np.median(texture))
-    # The first pass only has to bring the second near: half the points will do. Two are enough unless the head moves fast.
+    trust = texture / (texture + max(float(np.median(texture)), 1e-9)) + 1e-6
+    # The first pass only has to bring the second near: half the points will do. Two are enough unless the head moves
+    # fast.
     passes = [(2, 2, _COARSE), (1, 0, _FINE), (1, 1, _COARSE), (1, 0, _FINE)]
     residual = math.inf
     for number, (step, levels, criteria) in enumerate(passes):
         used = points[::step].copy()
-        if len(used) < _LEAST_POINTS:
-            return None
         patch = prepare(sample(image, to_patch, (PATCH_PX, PATCH_PX), shrink))
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
             reference,

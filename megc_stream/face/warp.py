@@ -49,7 +49,7 @@ def shrink_for(scale: float) -> int:
 
     Bilinear sampling reads 2x2 px; from a step of 2 px on it would skip some, which turns texture into false motion.
     """
-    return max(1, math.floor(1 / scale)) if scale < 0.5 else 1
+    return max(1, math.floor(1 / scale))
 
 
 def sample(

@@ -286,8 +286,10 @@ def test_published_events_reach_the_subscribe_command(clip: Path, tmp_path: Path
         text=True,
     )
     runner = subprocess.run(
-        [*base, "run", str(clip), "--publish", endpoint, "--model", str(model), "--spotting", "video", "--speed", "2x"]
-        + ["--out", str(tmp_path / "r")],
+        [
+            *(*base, "run", str(clip), "--publish", endpoint, "--model", str(model)),
+            *("--spotting", "video", "--speed", "2x", "--out", str(tmp_path / "r")),
+        ],
         capture_output=True,
         text=True,
         timeout=120,

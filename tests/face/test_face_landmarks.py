@@ -20,7 +20,8 @@ def test_rigid_points_are_distinct_and_come_in_mirrored_sides() -> None:
 def test_eye_opening_and_centres() -> None:
     points = np.zeros((478, 3), np.float32)
     for offset, contour in ((0, (33, 160, 158, 133, 153, 144)), (100, (362, 385, 387, 263, 373, 380))):
-        points[contour, :2] = np.array([[0, 0], [10, -4], [20, -4], [30, 0], [20, 4], [10, 4]]) + [offset, 50]
+        points[contour, :2] = [[0, 0], [10, -4], [20, -4], [30, 0], [20, 4], [10, 4]]
+        points[contour, :2] += [offset, 50]
     assert eye_opening(points) == pytest.approx(8 / 30)
     assert eye_centres(points).tolist() == [[15, 50], [115, 50]]
 

@@ -32,14 +32,15 @@ def test_landmarks_move_with_the_picture(portrait: NDArray[np.uint8]) -> None:
 
 
 def test_faces_are_counted_from_the_largest(portrait: NDArray[np.uint8]) -> None:
-    small = cv2.resize(portrait, (400, 400), interpolation=cv2.INTER_AREA)
-    both = np.full((512, 912), 90, np.uint8)
-    both[56:456, :400], both[:, 400:] = small, portrait
+    large = portrait[10:270, 90:350]
+    small = cv2.resize(large, (180, 180), interpolation=cv2.INTER_AREA)
+    both = np.full((260, 460), 90, np.uint8)
+    both[40:220, :180], both[:, 200:] = small, large
     first, second = find_faces(both)
     assert first.area_px > 1.3 * second.area_px
-    assert first.box[0] > 400 > second.box[0]
+    assert first.box[0] > 200 > second.box[0]
     smaller = locate_landmarks(both, face_index=1)
-    assert smaller is not None and smaller[:, 0].max() < 400
+    assert smaller is not None and smaller[:, 0].max() < 200
     assert locate_landmarks(both, face_index=2) is None
 
 

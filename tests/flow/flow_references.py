@@ -51,9 +51,7 @@ def textured(height: int = 128, width: int = 128, seed: int = 0) -> Array:
     return np.clip(smooth, 0, 255)
 
 
-def moved_pair(
-    flow: Array, seed: int = 0, noise: float = 0.0
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def moved_pair(flow: Array, seed: int = 0, noise: float = 0.0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """A pair with reference(x) = current(x + flow(x)), sampled from a finer picture; optional sensor noise."""
     height, width = flow.shape[:2]
     fine = textured(height, width, seed)

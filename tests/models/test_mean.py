@@ -60,7 +60,7 @@ def test_a_face_model_is_not_a_mean_model() -> None:
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"none\.onnx: no such file"):
         find_mean(str(tmp_path / "none.onnx"))
-    with pytest.raises(ModelError, match="'mean-nothing': unknown; expected one of .*mean-synthetic"):
+    with pytest.raises(ModelError, match=r"'mean-nothing': unknown; expected one of .*mean-synthetic"):
         find_mean("mean-nothing")
     with pytest.raises(ModelError, match="no such file"):
         OnnxModel(tmp_path)

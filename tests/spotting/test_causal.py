@@ -108,7 +108,7 @@ def test_skipped_pairs_count_as_missing() -> None:
     target = spotter()
     list(target.push(0, 0.0))
     indices = [d.index for d in target.push(50, 0.0) if isinstance(d, Smoothed)]
-    assert indices == list(range(0, 50 - K_PRIME + 2))[-len(indices) :]
+    assert indices == list(range(50 - K_PRIME + 2))[-len(indices) :]
     assert target.state.next_index == 51
 
 
@@ -142,4 +142,3 @@ def test_event_lives_are_well_formed_and_survive_a_snapshot(scores: list[float |
             assert step.offset is not None
             assert step.apex is not None
             assert step.onset <= step.apex <= step.offset
-

@@ -189,7 +189,7 @@ def test_snapshot_of_a_whole_video_stage() -> None:
 def test_blinks_inside_an_event_are_flagged_on_it() -> None:
     crops = clip()
     crops[100] = Crop(**{**{f: getattr(crops[100], f) for f in Crop.__struct_fields__}, "flags": ("blink",)})
-    last = [event for event in of(Event, feed(make(), crops)) if event.kind == "offset"][0]
+    last = next(event for event in of(Event, feed(make(), crops)) if event.kind == "offset")
     assert last.flags == ("blink",)
 
 

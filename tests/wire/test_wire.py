@@ -96,13 +96,17 @@ def test_only_loopback_unless_allowed(endpoint: str) -> None:
     check_endpoint(endpoint, insecure=True)
 
 
-@pytest.mark.parametrize("endpoint", ["5550", "tcp://127.0.0.1", "tcp://:5550", "http://127.0.0.1:1", "ipc://", "tcp://127.0.0.1:x"])
+@pytest.mark.parametrize(
+    "endpoint", ["5550", "tcp://127.0.0.1", "tcp://:5550", "http://127.0.0.1:1", "ipc://", "tcp://127.0.0.1:x"]
+)
 def test_malformed_endpoints_are_named(endpoint: str) -> None:
     with pytest.raises(UsageError, match="expected tcp://"):
         check_endpoint(endpoint, insecure=True)
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:5550", "tcp://[::1]:5550", "tcp://localhost:1", "ipc:///tmp/x", "inproc://x"])
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://127.0.0.1:5550", "tcp://[::1]:5550", "tcp://localhost:1", "ipc:///tmp/x", "inproc://x"]
+)
 def test_local_endpoints_are_fine(endpoint: str) -> None:
     check_endpoint(endpoint, insecure=False)
 
@@ -179,7 +183,10 @@ def test_gaps_and_malformed_messages_are_noticed(context: zmq.Context) -> None:
         fake.send_multipart([b"event.x.", msgpack.packb({**xpub_like, "seq": 4})])
         assert subscriber.receive(10) is not None
         assert subscriber.gaps == 3
-        for payload, words in ((b"\xc1", "cannot be understood"), (msgpack.packb({**xpub_like, "seq": 5, "v": 9}), "protocol 9")):
+        for payload, words in (
+            (b"\xc1", "cannot be understood"),
+            (msgpack.packb({**xpub_like, "seq": 5, "v": 9}), "protocol 9"),
+        ):
             fake.send_multipart([b"event.x.", payload])
             with pytest.raises(WireError, match=words):
                 subscriber.receive(10)
