@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from megc_stream.errors import UsageError
 from megc_stream.face import landmarks
-from megc_stream.face.following import PATCH_PX, follow, prepare
+from megc_stream.face.following import PATCH_PX, Reference, follow, make_reference, prepare
 from megc_stream.face.mediapipe_backend import MediapipeMesh
 from megc_stream.face.mesh import FaceMesh, LandmarkModel, Mesh
 from megc_stream.face.warp import Affine, compose, invert, sample, scale_of, shrink_for, transform
@@ -64,7 +64,7 @@ class _Face:
     to_crop: Affine
     """Patch px to crop px."""
     shrink: int
-    reference: NDArray[np.float32]
+    mean_patch: NDArray[np.float32]
     """Mean of the prepared patches, (128, 128)."""
     mesh: NDArray[np.float32]
     """Smoothed landmarks, (478, 3), in patch px."""
@@ -74,6 +74,8 @@ class _Face:
     """Smoothed alignment error: x, y, angle, scale in crop px (the last two at ``_LEVER_PX``)."""
     eye_opening: float
     turned: bool
+    reference: Reference
+    """Made of ``mean_patch`` and ``mesh``, whenever they change."""
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
@@ -90,7 +92,7 @@ _VERSION = 1
 _ARRAYS: tuple[tuple[str, tuple[int, ...], type], ...] = (
     ("to_patch", (2, 3), np.float64),
     ("to_crop", (2, 3), np.float64),
-    ("reference", (PATCH_PX, PATCH_PX), np.float32),
+    ("mean_patch", (PATCH_PX, PATCH_PX), np.float32),
     ("mesh", (478, 3), np.float32),
     ("landmarks68", (68, 2), np.float32),
     ("error", (4,), np.float64),
@@ -186,7 +188,13 @@ class FaceAnalyser:
                 for (name, shape, dtype), data in zip(_ARRAYS, stored.arrays, strict=True)
             }
             self._face = _Face(
-                frame=frame, key_frame=key_frame, shrink=shrink, eye_opening=opening, turned=turned, **arrays
+                frame=frame,
+                key_frame=key_frame,
+                shrink=shrink,
+                eye_opening=opening,
+                turned=turned,
+                reference=_reference(arrays["mean_patch"], arrays["mesh"]),
+                **arrays,
             )
 
     def _search(self, previous: _Face | None, frame: Frame, grey: NDArray[np.uint8]) -> _Face | None:
@@ -209,8 +217,7 @@ class FaceAnalyser:
         elapsed_s = (frame.frame - face.frame) / self._fps
         if not 0 < elapsed_s <= _LONGEST_GAP_S:
             return False
-        reference = np.rint(face.reference).astype(np.uint8)
-        following = follow(grey, face.to_patch, reference, face.mesh[landmarks.RIGID, :2], face.shrink)
+        following = follow(grey, face.to_patch, face.reference, face.shrink)
         if following is None:
             return False
         face.frame = frame.frame
@@ -235,7 +242,8 @@ class FaceAnalyser:
         moved = np.abs(in_crop - face.landmarks68).max(axis=1, keepdims=True) > _LANDMARK_REST_PX
         face.landmarks68 = np.where(moved, in_crop, face.landmarks68)
         patch = prepare(sample(grey, face.to_patch, (PATCH_PX, PATCH_PX), face.shrink)).astype(np.float32)
-        face.reference += np.float32(_share(interval_s, _REFERENCE_TIME_S)) * (patch - face.reference)
+        face.mean_patch += np.float32(_share(interval_s, _REFERENCE_TIME_S)) * (patch - face.mean_patch)
+        face.reference = _reference(face.mean_patch, face.mesh)
         face.shrink = _steady_shrink(face.shrink, scale_of(face.to_patch))
         face.eye_opening = landmarks.eye_opening(seen.points)
         face.turned = self._is_turned(seen.points)
@@ -288,22 +296,28 @@ def _first_look(mesh: Mesh, grey: NDArray[np.uint8], frame: int) -> _Face:
     """Start a segment: align by the eye centres, take this frame as the reference."""
     to_patch = _eyes_to_crop(mesh.points)
     shrink = shrink_for(scale_of(to_patch))
-    patch = prepare(sample(grey, to_patch, (PATCH_PX, PATCH_PX), shrink))
+    patch = prepare(sample(grey, to_patch, (PATCH_PX, PATCH_PX), shrink)).astype(np.float32)
+    mesh_in_patch = _through(to_patch, mesh.points)
     face = _Face(
         frame=frame,
         key_frame=frame,
         to_patch=to_patch,
         to_crop=np.eye(2, 3),
         shrink=shrink,
-        reference=patch.astype(np.float32),
-        mesh=_through(to_patch, mesh.points),
+        mean_patch=patch,
+        mesh=mesh_in_patch,
         landmarks68=np.empty((68, 2), np.float32),
         error=np.zeros(4),
         eye_opening=landmarks.eye_opening(mesh.points),
         turned=False,
+        reference=_reference(patch, mesh_in_patch),
     )
     face.landmarks68 = _points68(face)
     return face
+
+
+def _reference(mean_patch: NDArray[np.float32], mesh: NDArray[np.float32]) -> Reference:
+    return make_reference(mean_patch, mesh[landmarks.RIGID, :2])
 
 
 def _points68(face: _Face) -> NDArray[np.float32]:

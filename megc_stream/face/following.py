@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from megc_stream.face.warp import Affine, compose, invert, sample, transform
 
-__all__ = ["PATCH_PX", "Following", "fit_similarity", "follow", "prepare"]
+__all__ = ["PATCH_PX", "Following", "Reference", "fit_similarity", "follow", "make_reference", "prepare"]
 
 PATCH_PX = 128
 
@@ -43,12 +43,34 @@ class Following:
     residual_px: float
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What frames are compared with; :func:`make_reference` makes one."""
+
+    patch: NDArray[np.uint8]
+    points: NDArray[np.float32]
+    trust: NDArray[np.float32]
+    """How well each point can be placed, 0..1."""
+
+
 def prepare(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a grey patch with light noise and uneven light taken out: 128 + 2 (slightly blurred - local mean)."""
     fine = cv2.GaussianBlur(patch, (5, 5), 1.0)
     coarse = cv2.blur(patch, (31, 31))
     prepared: NDArray[np.uint8] = cv2.addWeighted(fine, 2.0, coarse, -2.0, 128.0)
     return prepared
+
+
+def make_reference(mean_patch: NDArray[np.float32], points: NDArray[np.float32]) -> Reference:
+    """Return the reference for a (128, 128) mean of prepared patches and (n, 2) points, less those outside it.
+
+    A point is trusted by the smaller eigenvalue of the structure tensor of its window, against the median of all.
+    """
+    patch = np.rint(mean_patch).astype(np.uint8)
+    points = points[((points >= 4) & (points <= PATCH_PX - 5)).all(axis=1)]
+    texture = cv2.cornerMinEigenVal(patch, _WINDOW[0])[tuple(np.rint(points).astype(int).T[::-1])]
+    typical = max(float(np.median(texture)), 1e-9) if len(points) else 1.0
+    return Reference(patch, points, texture / (texture + typical) + 1e-6)
 
 
 def fit_similarity(
@@ -124,13 +146,7 @@ def _fit(
     return a, b, x, y, sigma, float(np.sum(weights > 0.25 * prior)) / n
 
 
-def follow(
-    image: NDArray[np.uint8],
-    to_patch: Affine,
-    reference: NDArray[np.uint8],
-    points: NDArray[np.float32],
-    shrink: int,
-) -> Following | None:
+def follow(image: NDArray[np.uint8], to_patch: Affine, reference: Reference, shrink: int) -> Following | None:
     """Return where the face of a reference patch is in the next frame; None when it cannot be followed.
 
     Parameters
@@ -140,18 +156,14 @@ def follow(
     to_patch
         Map from frame px to patch px for the frame before.
     reference
-        (128, 128) patch made by :func:`prepare`.
-    points
-        (n, 2) float32 points of the patch to follow.
+        What to look for.
     shrink
         Averaging before sampling, see :func:`megc_stream.face.warp.sample`.
     """
-    points = points[_visible(points, to_patch, image.shape)]
+    visible = _visible(reference.points, to_patch, image.shape)
+    points, trust = reference.points[visible], reference.trust[visible]
     if len(points) < 2 * _LEAST_POINTS:
         return None
-    # The smaller eigenvalue of a window's structure tensor says how well a point in it can be placed.
-    texture = cv2.cornerMinEigenVal(reference, _WINDOW[0])[tuple(np.rint(points).astype(int).T[::-1])]
-    trust = texture / (texture + max(float(np.median(texture)), 1e-9)) + 1e-6
     # The first pass only has to bring the second near: half the points will do. Two are enough unless the head moves
     # fast.
     passes = [(2, 2, _COARSE), (1, 0, _FINE), (1, 1, _COARSE), (1, 0, _FINE)]
@@ -160,7 +172,7 @@ def follow(
         used = points[::step].copy()
         patch = prepare(sample(image, to_patch, (PATCH_PX, PATCH_PX), shrink))
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            reference,
+            reference.patch,
             patch,
             used,
             used.copy(),
@@ -183,9 +195,6 @@ def follow(
 
 
 def _visible(points: NDArray[np.float32], to_patch: Affine, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Tell which points lie inside the frame and inside the patch."""
+    """Tell which points of the patch lie inside the frame."""
     in_frame = transform(invert(to_patch), points)
-    return np.asarray(
-        ((in_frame >= 1) & (in_frame <= np.array([shape[1], shape[0]]) - 2)).all(axis=1)
-        & ((points >= 4) & (points <= PATCH_PX - 5)).all(axis=1)
-    )
+    return np.asarray(((in_frame >= 1) & (in_frame <= np.array([shape[1], shape[0]]) - 2)).all(axis=1))

@@ -4,8 +4,9 @@ Face-local coordinates: unit = inter-ocular distance (IOD, between the eye centr
 corner), origin half-way between the eye centres, x along the line of the eyes to the image right, y at a right angle to
 it, downwards. Sides are the person's: ``left`` is the image right.
 
-A field is a sum of Gaussian bumps anchored at points of MediaPipe's 478-point mesh, so it follows the face it is laid on.
-What each action unit moves is from the FACS manual (Ekman, Friesen & Hager 2002); how far it reaches is set by hand.
+A field is a sum of Gaussian bumps anchored at points of MediaPipe's 478-point mesh, so it follows the face it is laid
+on. What each action unit moves is from the FACS manual (Ekman, Friesen & Hager 2002); how far it reaches is set by
+hand.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class _Bump:
     """A Gaussian push at the mean of some mesh points; lengths in IOD, directions relative.
 
     ``right`` lists mesh points of the person's right side, ``left`` their mirror images; a bump on the midline has no
-    ``left``. ``outwards`` is away from the midline, ``up`` against y. Standard deviations: ``width`` sideways, ``above``
-    and ``below`` the anchor.
+    ``left``. ``outwards`` is away from the midline, ``up`` against y. Standard deviations: ``width`` sideways,
+    ``above`` and ``below`` the anchor.
     """
 
     right: tuple[int, ...]
@@ -178,7 +179,9 @@ def face_axes(landmarks: NDArray[np.floating]) -> FaceAxes:
         Not 478 points, or the eyes coincide.
     """
     if landmarks.shape != (_MESH_POINTS, 2):
-        raise UsageError(f"landmarks: got shape {landmarks.shape}, expected ({_MESH_POINTS}, 2) points of the face mesh")
+        raise UsageError(
+            f"landmarks: got shape {landmarks.shape}, expected ({_MESH_POINTS}, 2) points of the face mesh"
+        )
     right, left = (landmarks[list(corners)].astype(np.float64).mean(axis=0) for corners in _EYE_CORNERS)
     iod_px = float(np.hypot(*(left - right)))
     if not iod_px > 0:
@@ -217,7 +220,7 @@ class DisplacementField:
         return self.axes.to_image_vectors(self.local(self.axes.to_local(points)))
 
     def bounds(self) -> tuple[Points, Points]:
-        """Return the lowest and highest (x, y), in local coordinates, beyond which the field is below 0.3 % of its bumps."""
+        """Return the lowest and highest local (x, y) beyond which every bump is below 0.3 % of its height."""
         reach = 3.4
         low = self.centres - reach * np.stack([self.widths, self.aboves], axis=-1)
         high = self.centres + reach * np.stack([self.widths, self.belows], axis=-1)
@@ -239,7 +242,12 @@ class DisplacementField:
     def scaled_to(self, amplitude_iod: float) -> DisplacementField:
         """Return the field scaled so that its largest displacement is ``amplitude_iod``."""
         return DisplacementField(
-            self.axes, self.centres, self.vectors * (amplitude_iod / self.peak()[0]), self.widths, self.aboves, self.belows
+            self.axes,
+            self.centres,
+            self.vectors * (amplitude_iod / self.peak()[0]),
+            self.widths,
+            self.aboves,
+            self.belows,
         )
 
 
@@ -267,8 +275,10 @@ def action_unit_field(
     check_units(units)
     if not units:
         raise UsageError("action units: none given; expected at least one, e.g. 6+12")
-    weights = {"left": 1 + asymmetry, "right": 1 - asymmetry}
-    parts = [(bump, weights if unit.side == "both" else {unit.side: 1.0}) for unit in units for bump in _BUMPS[unit.number]]
+    weights: dict[str, float] = {"left": 1 + asymmetry, "right": 1 - asymmetry}
+    parts: list[tuple[_Bump, dict[str, float]]] = [
+        (bump, weights if unit.side == "both" else {unit.side: 1.0}) for unit in units for bump in _BUMPS[unit.number]
+    ]
     return _field(landmarks, parts).scaled_to(amplitude_iod)
 
 
@@ -286,9 +296,13 @@ def check_units(units: Sequence[SidedUnit]) -> None:
     """Raise UsageError for a unit that cannot be synthesised, or not on that side."""
     for unit in units:
         if unit.number not in _BUMPS:
-            raise UsageError(f"action unit {unit.number}: not known here; expected one of {', '.join(map(str, _BUMPS))}")
+            raise UsageError(
+                f"action unit {unit.number}: not known here; expected one of {', '.join(map(str, _BUMPS))}"
+            )
         if unit.side != "both" and not all(bump.left for bump in _BUMPS[unit.number]):
-            raise UsageError(f"action unit {unit.number} lies on the midline: it cannot show on the {unit.side} side alone")
+            raise UsageError(
+                f"action unit {unit.number} lies on the midline: it cannot show on the {unit.side} side alone"
+            )
 
 
 def parse_units(text: str) -> tuple[SidedUnit, ...]:
@@ -303,7 +317,9 @@ def parse_units(text: str) -> tuple[SidedUnit, ...]:
     for part in text.split("+"):
         found = re.fullmatch(r"([LR]?)(\d{1,2})", part.strip())
         if found is None:
-            raise UsageError(f"action units '{text}': cannot read '{part}'; expected numbers joined by +, e.g. 6+12 or R14")
+            raise UsageError(
+                f"action units '{text}': cannot read '{part}'; expected numbers joined by +, e.g. 6+12 or R14"
+            )
         units.append(SidedUnit(int(found[2]), _SIDES[found[1]]))
     check_units(units)
     return tuple(units)
@@ -327,8 +343,10 @@ def _field(landmarks: NDArray[np.floating], parts: Sequence[tuple[_Bump, dict[st
             places = [(bump.right, 0.0, 1.0)]
         else:
             # Outwards is towards +x (image right) on the person's left side.
-            places = [(bump.left if side == "left" else bump.right, 1.0 if side == "left" else -1.0, weight)
-                      for side, weight in sides.items()]
+            places = [
+                (bump.left if side == "left" else bump.right, 1.0 if side == "left" else -1.0, weight)
+                for side, weight in sides.items()
+            ]
         for anchors, outwards, weight in places:
             centres.append(local[list(anchors)].mean(axis=0))
             vectors.append((weight * bump.outwards * outwards, -weight * bump.up))
@@ -339,9 +357,9 @@ def _field(landmarks: NDArray[np.floating], parts: Sequence[tuple[_Bump, dict[st
 
 @dataclass(frozen=True)
 class EyeLids:
-    """The lids of one eye in face-local coordinates: y of crease, upper and lower margin as functions of x, all in IOD.
+    """The lids of one eye in face-local coordinates: y of crease, upper and lower margin as functions of x, in IOD.
 
-    A blink pulls the skin between crease and upper margin down over the eyeball, which does not move. ``x`` is increasing.
+    A blink pulls the skin between crease and upper margin down over the eyeball, which does not move. ``x`` increases.
     """
 
     axes: FaceAxes
@@ -359,7 +377,7 @@ class EyeLids:
         return np.array([self.x[0], self.crease.min()]), np.array([self.x[-1], self.lower.max()])
 
     def local_pull(self, points: Points, closure: float) -> Points:
-        """Return, in IOD, how far up the material seen at (..., 2) local points comes from when ``closure`` (0..1) is shut."""
+        """Return, in IOD, the way back to where the material seen at (..., 2) local points came from."""
         y = points[..., 1]
         crease, upper, lower = self._profiles(points[..., 0])
         margin = upper + closure * (lower - upper)
@@ -390,4 +408,4 @@ def eye_lids(landmarks: NDArray[np.floating]) -> tuple[EyeLids, EyeLids]:
 
 def _curve(x: Points, points: Points) -> Points:
     order = np.argsort(points[:, 0])
-    return np.interp(x, points[order, 0], points[order, 1])
+    return np.asarray(np.interp(x, points[order, 0], points[order, 1]), np.float64)

@@ -89,7 +89,7 @@ class ClipPlan(msgspec.Struct, frozen=True, kw_only=True):
     sway_x_iod, sway_y_iod, sway_roll_deg, sway_log_scale
         Movement of the head: translation in IOD, rotation in degrees, natural logarithm of the size.
     gain, gradient_x, gradient_y
-        Drift of the light: relative change of brightness everywhere, and between the middle and the edge of the picture.
+        Drift of the light: relative change of brightness everywhere, and from the middle to the edge of the picture.
     flicker
         Relative change of brightness at the mains' 100 Hz; sampling at ``fps`` makes the alias seen in footage.
     noise_sigma
@@ -184,8 +184,7 @@ def plan_clip(
     planned = plan_events(for_events, fps, [(0.0, seconds)], events, amplitude_iod, length_s)
     taken = [] if overlap else [(event.onset / fps, event.offset / fps) for event in planned]
     blinks = [
-        Blink(start, length)
-        for start, length in _distractors(for_blinks, seconds, blinks_per_s, (0.15, 0.3), taken)
+        Blink(start, length) for start, length in _distractors(for_blinks, seconds, blinks_per_s, (0.15, 0.3), taken)
     ]
     speech = [
         _speech(for_speech, start, length)
@@ -234,7 +233,7 @@ def plan_events(
     fps
         Frames per second.
     spans_s
-        Start and end, in seconds, of the stretches that events may lie in; the events keep a lead and a tail inside each.
+        Start and end, in seconds, of the stretches that events may lie in, with a lead and a tail inside each.
     events, amplitude_iod, length_s
         As in :func:`plan_clip`.
 
@@ -250,7 +249,9 @@ def plan_events(
     for emotion, length, onset_s in zip(emotions, lengths, onsets_s, strict=False):
         units = EMOTION_UNITS[emotion][generator.integers(len(EMOTION_UNITS[emotion]))]
         share, amplitude, asymmetry = (
-            generator.uniform(0.35, 0.65), generator.uniform(*amplitude_iod), generator.uniform(-0.2, 0.2)
+            generator.uniform(0.35, 0.65),
+            generator.uniform(*amplitude_iod),
+            generator.uniform(-0.2, 0.2),
         )
         onset = math.floor(onset_s * fps + 0.5)
         offset = max(onset + 2, math.floor((onset_s + length) * fps + 0.5))
@@ -285,7 +286,8 @@ def _place(
     else:
         raise UsageError(
             f"{len(lengths)} events of up to {longest_s:g} s: only {sum(capacities)} fit into "
-            f"{sum(end - start for start, end in spans_s):g} s with {SPACING_S:g} s between them; ask for fewer or a longer clip"
+            f"{sum(end - start for start, end in spans_s):g} s with {SPACING_S:g} s between them; "
+            "ask for fewer or take a longer clip"
         )
     counts = [0] * len(spans_s)
     for _ in lengths:  # each into the span with most room per event, so that all are filled evenly

@@ -12,7 +12,7 @@ __all__ = ["closure", "intensity", "speech_envelope"]
 def intensity(frame: float, onset: int, apex: int, offset: int) -> float:
     """Return the intensity, 0..1, of an expression at a frame.
 
-    A raised cosine, (1 - cos(pi s)) / 2, up from onset (0) to apex (1) and down to offset (0); 0 outside [onset, offset].
+    A raised cosine, (1 - cos(pi s)) / 2, up from onset (0) to apex (1) and down to offset (0); 0 elsewhere.
     """
     if not onset < frame < offset:
         return 0.0

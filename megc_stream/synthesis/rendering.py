@@ -156,7 +156,9 @@ class ClipRenderer:
 
     def __init__(self, plan: ClipPlan, portrait: NDArray[np.uint8], landmarks: NDArray[np.floating]) -> None:
         if portrait.dtype != np.uint8 or not (portrait.ndim == 2 or (portrait.ndim == 3 and portrait.shape[2] == 3)):
-            raise UsageError(f"portrait: got {portrait.dtype} {portrait.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR")
+            raise UsageError(
+                f"portrait: got {portrait.dtype} {portrait.shape}, expected uint8 (H, W) grey or (H, W, 3) BGR"
+            )
         self.plan = plan
         self.geometry = ClipGeometry(plan, landmarks)
         self._finer = 3 if plan.width * plan.height <= _LARGE_PICTURE_PX else 2
@@ -247,7 +249,12 @@ class ClipRenderer:
     def _make_noise(self) -> NDArray[np.float32]:
         # A few fields, shifted at random for every frame: drawing fresh noise would cost more than the warp.
         generator = np.random.Generator(np.random.PCG64([self.plan.seed, 2**32]))
-        shape = (_NOISE_FIELDS, self.plan.height + _NOISE_SHIFT_PX, self.plan.width + _NOISE_SHIFT_PX, *self._canvas.shape[2:])
+        shape = (
+            _NOISE_FIELDS,
+            self.plan.height + _NOISE_SHIFT_PX,
+            self.plan.width + _NOISE_SHIFT_PX,
+            *self._canvas.shape[2:],
+        )
         return generator.standard_normal(shape, np.float32) * np.float32(self.plan.noise_sigma)
 
 

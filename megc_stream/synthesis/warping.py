@@ -52,7 +52,9 @@ class FaceGrid:
             result = -cv2.remap(forward, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         return result
 
-    def over_picture(self, field: Vectors, to_picture: Transform, width: int, height: int) -> tuple[slice, slice, Vectors]:
+    def over_picture(
+        self, field: Vectors, to_picture: Transform, width: int, height: int
+    ) -> tuple[slice, slice, Vectors]:
         """Resample a field over the pixels that a moved face covers; its vectors stay in rest coordinates.
 
         Parameters
@@ -90,13 +92,13 @@ class FaceGrid:
 
 def grid_over(axes: FaceAxes, low: NDArray[np.float64], high: NDArray[np.float64], step_px: float = 2.0) -> FaceGrid:
     """Return a grid over the part of a face between two corners (x, y) in face-local coordinates."""
-    corners = axes.origin + axes.to_image_vectors(np.array([[x, y] for x in (low[0], high[0]) for y in (low[1], high[1])]))
+    corners = axes.origin + axes.to_image_vectors(
+        np.array([[x, y] for x in (low[0], high[0]) for y in (low[1], high[1])])
+    )
     origin = np.floor(corners.min(axis=0))
     columns, rows = np.ceil((corners.max(axis=0) - origin) / step_px).astype(int) + 1
     return FaceGrid(origin, step_px, int(columns), int(rows))
 
 
 def _indices(rows: int, columns: int) -> Vectors:
-    return np.stack(
-        np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32)), axis=-1
-    )
+    return np.stack(np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32)), axis=-1)

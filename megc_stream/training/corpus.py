@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megc_stream.errors import DataError, FlowError, OutputError
-from megc_stream.face import FaceAnalyser, locate_landmarks
+from megc_stream.face import FaceAnalyser
 from megc_stream.flow import TVL1Solver
 from megc_stream.records import Crop, Frame, frames_of
 from megc_stream.settings import FaceSettings, FlowSettings
 from megc_stream.spotting import mean_features
-from megc_stream.synthesis.plan import ClipPlan, plan_clip
+from megc_stream.synthesis import ClipPlan, plan_clip, render_clip
+from megc_stream.synthesis.portraits import load_portrait, portrait_landmarks
 from megc_stream.synthesis.profiles import intensity
-from megc_stream.synthesis.rendering import render_clip
 
 __all__ = [
     "CLASSES",
@@ -214,14 +214,10 @@ def make_clip_pairs(spec: ClipSpec, portrait: Path) -> ClipPairs:
     DataError
         The portrait cannot be read or shows no face.
     """
-    image = cv2.imread(str(portrait), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise DataError(f"portrait {portrait}: cannot be read; expected a .jpg or .png picture")
+    image = np.asarray(cv2.cvtColor(load_portrait(portrait), cv2.COLOR_BGR2GRAY), np.uint8)
     if spec.mirrored:
         image = np.ascontiguousarray(image[:, ::-1])
-    landmarks = locate_landmarks(np.asarray(image, np.uint8))
-    if landmarks is None:
-        raise DataError(f"portrait {portrait}: no face found; expected one frontal face with open eyes")
+    landmarks = portrait_landmarks(image, str(portrait))
     plan = plan_clip(
         spec.seed,
         spec.fps,
@@ -234,7 +230,7 @@ def make_clip_pairs(spec: ClipSpec, portrait: Path) -> ClipPairs:
         blinks_per_s=spec.blinks_per_s,
         speech_per_s=spec.speech_per_s,
     )
-    crops = list(_crops(plan, np.asarray(image, np.uint8), landmarks))
+    crops = list(_crops(plan, image, landmarks))
     k = frames_of(K_S, spec.fps)
     frames, features = _features(crops, _pairs_wanted(plan, k, spec.dense), k)
     motion_px, event = _truth(plan, frames, k)
@@ -319,7 +315,7 @@ def prepare_corpus(
     jobs
         Processes to use.
     progress
-        Called after each clip with the number of clips done and in all.
+        Called at the start and after each clip with the number of clips done and in all.
 
     Raises
     ------
@@ -336,7 +332,11 @@ def prepare_corpus(
     missing = [
         (spec, portraits[spec.person], file) for spec, file in zip(specs, files, strict=True) if not file.is_file()
     ]
-    for done, _ in enumerate(_made(missing, jobs), start=len(specs) - len(missing) + 1):
+    done = len(specs) - len(missing)
+    if progress is not None:
+        progress(done, len(specs))
+    for _ in _made(missing, jobs):
+        done += 1
         if progress is not None:
             progress(done, len(specs))
     return [_load(spec, file) for spec, file in zip(specs, files, strict=True)]

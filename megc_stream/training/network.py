@@ -46,8 +46,8 @@ class MeanNetwork(nn.Module):
     Per channel (u, v, strain) of a (42, 42, 3) feature array: convolution 5x5 "same" with 3, 3, 8 filters + ReLU, batch
     normalisation (epsilon 1e-3), max pool 3, dropout. The 14 maps of 14x14 are concatenated and feed the heads ``spot``
     (1 linear unit) and ``recog`` (one unit per class). Layer sizes and initial values (Glorot uniform, zero biases) are
-    those of the published weight files, which also name dropout rates of .3 and .2; with as many clips as can be rendered
-    .1 does better on new persons.
+    those of the published weight files, which also name dropout rates of .3 and .2; with as many clips as can be
+    rendered .1 does better on new persons.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ def train_synthetic(
     jobs
         Processes for rendering and flow.
     progress
-        Called now and then.
+        Called at the start of each part of the work and after each clip and epoch.
     cache
         Folder of features that are kept from run to run; None takes the user's cache folder.
     trained_on
@@ -104,20 +104,24 @@ def train_synthetic(
         london = all(person.startswith("frll_") for person in files)
         trained_on = LONDON_SET if london else "Portraits whose source was not stated"
 
+    def say(what: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(what, done, total)
+
     def corpus(what: str, specs: Sequence[ClipSpec]) -> list[ClipPairs]:
-        report = None if progress is None else lambda done, total: progress(what, done, total)
-        return prepare_corpus(specs, files, cache, jobs=jobs, progress=report)
+        return prepare_corpus(specs, files, cache, jobs=jobs, progress=lambda done, total: say(what, done, total))
 
     specs = plan_training(split.training, seed)
     training = corpus("clips to train on", specs)
     validation = corpus("clips to choose on", plan_scored(split.validation, seed + 1, _VALIDATION_CLIPS))
     test = corpus("clips to score", plan_scored(split.test, seed + 2, _TEST_CLIPS))
 
-    def note(loss: EpochLoss) -> None:
-        if progress is not None:
-            epochs = settings.spot_epochs if loss.step == "spot" else settings.recog_epochs
-            progress(f"training ({loss.step})", loss.epoch + 1, epochs)
+    epochs = {"spot": settings.spot_epochs, "recog": settings.recog_epochs}
 
+    def note(loss: EpochLoss) -> None:
+        say(f"training ({loss.step})", loss.epoch + 1, epochs[loss.step])
+
+    say("training (spot)", 0, epochs["spot"])
     trained = train_mean(training, validation, classes=len(CLASSES), seed=seed, settings=settings, progress=note)
     metadata = {
         "name": out.stem,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from outcome import Command
 
 from megc_stream.settings import Settings
 

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import Command
 from mean_files import write_mean
+from outcome import Command
 
 FILES = {"events.jsonl", "intervals.csv", "scores.parquet", "report.html", "run.json"}
 
@@ -201,7 +201,7 @@ def test_two_faces_take_the_largest_or_the_one_asked_for(command: Command, clip:
         images = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)][:15]
     both = []
     for image in images:
-        small = cv2.resize(image, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image, None, fx=0.9, fy=0.9, interpolation=cv2.INTER_AREA)
         padded = np.full((image.shape[0], small.shape[1]), 128, np.uint8)
         padded[: small.shape[0]] = small
         both.append(np.ascontiguousarray(np.hstack([image, padded])))

@@ -74,8 +74,7 @@ def test_chain_gives_features_and_truth(portrait: Path) -> None:
     dense = make_clip_pairs(replace(_SPEC, dense=True), portrait)
     assert dense.features.shape == (57, 42, 42, 3)
     assert dense.features.dtype == np.float16
-    assert dense.features.min() == 0
-    assert dense.features.max() == 1
+    assert 0 <= dense.features.min() < dense.features.max() <= 1
     np.testing.assert_array_equal(dense.frames, np.arange(57))
     (event,) = dense.events
     assert 0 <= event.emotion < len(CLASSES)
@@ -99,7 +98,7 @@ def test_cache_makes_each_clip_once(portrait: Path, tmp_path: Path, monkeypatch:
     steps: list[tuple[int, int]] = []
     (first,) = prepare_corpus(specs[:1], portraits, cache, progress=lambda *step: steps.append(step))
     both = prepare_corpus(specs, portraits, cache, progress=lambda *step: steps.append(step))
-    assert steps == [(1, 1), (2, 2)]
+    assert steps == [(0, 1), (1, 1), (1, 2), (2, 2)]
     assert len(list(cache.iterdir())) == 2
 
     def refuse(*_: object) -> None:
@@ -123,11 +122,11 @@ def test_cache_makes_each_clip_once(portrait: Path, tmp_path: Path, monkeypatch:
 def test_unusable_portraits_and_cache(tmp_path: Path) -> None:
     wall = tmp_path / "wall_neutral.png"
     cv2.imwrite(str(wall), np.full((200, 200), 128, np.uint8))
-    with pytest.raises(DataError, match="no face found"):
+    with pytest.raises(DataError, match="no face"):
         make_clip_pairs(_SPEC, wall)
     broken = tmp_path / "broken_neutral.png"
     broken.touch()
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="decoded"):
         make_clip_pairs(_SPEC, broken)
     with pytest.raises(OutputError, match="cannot be made"):
         prepare_corpus([], {}, wall / "cache")
