@@ -82,7 +82,7 @@ class FaceSettings(_Section):
     """Yaw or pitch, degrees, from which the face is flagged `turned`."""
     blink_eye_opening: float = Field(default=0.2, gt=0, lt=1)
     """Eye aspect ratio below which the eyes are flagged `blink`."""
-    blurred_sharpness: float = Field(default=4.0, ge=0)
+    blurred_sharpness: float = Field(default=15.0, ge=0)
     """Variance of the Laplacian of the crop below which it is flagged `blurred`."""
 
 

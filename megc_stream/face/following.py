@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 
 import cv2
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from megc_stream.face.warp import Affine, compose, invert, sample, transform
+from megc_stream.flow.jit import strict_kernel
 
 __all__ = ["PATCH_PX", "Following", "Reference", "fit_similarity", "follow", "make_reference", "prepare"]
 
@@ -101,7 +101,7 @@ def fit_similarity(
     return np.array([[a, -b, x], [b, a, y]]), sigma, inliers
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@strict_kernel
 def _fit(
     source: NDArray[np.float64], target: NDArray[np.float64], prior: NDArray[np.float64], iterations: int
 ) -> tuple[float, float, float, float, float, float]:

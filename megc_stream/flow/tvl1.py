@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megc_stream.errors import FlowError
-from megc_stream.flow._jit import kernel
+from megc_stream.flow.jit import kernel
 
 __all__ = ["TVL1Solver"]
 
