@@ -25,7 +25,7 @@ def demo_command(out: Path, *, fps: float, seconds: float, seed: int, open_repor
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; expected a folder for the clip and the results")
     out.mkdir(parents=True, exist_ok=True)
-    clip = out / "astronaut_demo.mkv"
+    clip = out / "astronaut_demo.mp4"
     note(f"making a clip of {seconds:g} s at {fps:g} frames per second with known micro-expressions: {clip}")
     with CountProgress("rendering") as progress:
         synth_clip(clip, None, fps=fps, seconds=seconds, events=_EVENTS, seed=seed, overwrite=True, progress=progress)

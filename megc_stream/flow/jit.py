@@ -24,8 +24,8 @@ def strict_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    # Numba keeps its cache beside the source, else in the user's cache folder, or where NUMBA_CACHE_DIR says. If none is
-    # writable it refuses to cache, which must not keep the package from being used.
+    # Numba keeps its cache beside the source, else in the user's cache folder, or where NUMBA_CACHE_DIR says. If none
+    # is writable it refuses to cache, which must not keep the package from being used.
     options.update(nopython=True, nogil=True, error_model="numpy")
     try:
         compiled = numba.jit(cache=True, **options)(function)

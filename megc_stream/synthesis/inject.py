@@ -14,8 +14,7 @@ from megc_stream.capture import Source, open_source
 from megc_stream.clock import MonotonicClock
 from megc_stream.errors import DataError, UsageError
 from megc_stream.face import FaceAnalyser, locate_landmarks
-from megc_stream.records import Crop
-from megc_stream.settings import Settings, load_settings
+from megc_stream.settings import CaptureSettings, FaceSettings, load_settings
 from megc_stream.synthesis.action_units import action_unit_field, face_axes
 from megc_stream.synthesis.clips import Progress, counted
 from megc_stream.synthesis.plan import PlannedEvent, plan_events
@@ -55,6 +54,7 @@ def synth_inject(
     *,
     events: int = 6,
     seed: int = 0,
+    fps: float | None = None,
     amplitude_iod: tuple[float, float] = (0.018, 0.05),
     length_s: tuple[float, float] = (0.1, 0.5),
     overwrite: bool = False,
@@ -76,6 +76,8 @@ def synth_inject(
         How many to plant: only where the face is in view, large enough, not turned away; at least 1 s apart.
     seed
         Decides emotions, times and amplitudes.
+    fps
+        Rate of the source in place of its own, frames per second; a folder of images has none, 30 is assumed.
     amplitude_iod, length_s
         Ranges, as in :func:`megc_stream.synthesis.plan.plan_clip`.
     overwrite
@@ -99,35 +101,35 @@ def synth_inject(
         The clip cannot be written.
     """
     check_target(out, overwrite)
-    if events < 0 or seed < 0:
-        raise UsageError(f"events {events}, seed {seed}: expected numbers >= 0")
-    settings = load_settings()
-    with _open(source, settings) as footage:
-        fps, expected = footage.info.fps, footage.info.frames or 0
-        to_crop, stretches = _survey(footage, settings, expected, progress)
+    if seed < 0:
+        raise UsageError(f"seed {seed}: expected an integer >= 0")
+    face, capture = load_settings().face, CaptureSettings(fps=fps)
+    with _open(source, capture) as footage:
+        rate, expected = footage.info.fps, footage.info.frames or 0
+        to_crop, stretches = _survey(footage, face, expected, progress)
     if not stretches:
         raise DataError(
             f"{source}: no face that is large enough and not turned away in {len(to_crop)} frames; choose other footage"
         )
-    spans_s = [(stretch.first / fps, (stretch.last + 1) / fps) for stretch in stretches]
+    spans_s = [(stretch.first / rate, (stretch.last + 1) / rate) for stretch in stretches]
     generator = np.random.Generator(np.random.PCG64(seed))
-    planned = plan_events(generator, fps, spans_s, events, amplitude_iod, length_s)
+    planned = plan_events(generator, rate, spans_s, events, amplitude_iod, length_s)
     total = len(to_crop)
 
     def second_pass(done: int, _: int) -> None:
         if progress is not None:
             progress(total + done, 2 * total)
 
-    rows = truth_rows(out, fps, planned)
-    with _open(source, settings) as footage:
-        planted = _plant(footage, planned, stretches, to_crop, settings)
-        write_clip(out, counted(planted, total, second_pass), fps, colour=True, overwrite=overwrite)
+    rows = truth_rows(out, rate, planned)
+    with _open(source, capture) as footage:
+        planted = _plant(footage, planned, stretches, to_crop, face)
+        write_clip(out, counted(planted, total, second_pass), rate, colour=True, overwrite=overwrite)
     write_truth(truth_path(out), rows)
     return rows
 
 
-def _open(source: str, settings: Settings) -> Source:
-    footage = open_source(source, settings.capture, clock=MonotonicClock(), colour=True)
+def _open(source: str, settings: CaptureSettings) -> Source:
+    footage = open_source(source, settings, clock=MonotonicClock(), colour=True)
     if footage.info.live:
         footage.close()
         raise UsageError(
@@ -137,32 +139,28 @@ def _open(source: str, settings: Settings) -> Source:
 
 
 def _survey(
-    footage: Source, settings: Settings, expected: int, progress: Progress | None
+    footage: Source, settings: FaceSettings, expected: int, progress: Progress | None
 ) -> tuple[list[Transform | None], list[_Stretch]]:
     """Follow the face; return the map from frame px to crop px of every frame, and where events can go."""
-    analyser = FaceAnalyser(settings.face, footage.info.fps)
+    analyser = FaceAnalyser(settings, footage.info.fps)
     to_crop: list[Transform | None] = []
     stretches: list[_Stretch] = []
     running: tuple[int, int, NDArray[np.float64]] | None = None  # segment, first frame, mesh
     for index, frame in enumerate(footage.frames()):
         crop = analyser.process(frame)
-        usable = crop.similarity is not None and not _UNUSABLE.intersection(crop.flags)
-        if running is not None and (not usable or crop.segment != running[0]):
+        similarity = None if _UNUSABLE.intersection(crop.flags) else crop.similarity
+        if running is not None and (similarity is None or crop.segment != running[0]):
             stretches.append(_Stretch(running[1], index - 1, running[2]))
             running = None
-        if usable and running is None and (mesh := _mesh_in_crop(frame.image, crop, settings)) is not None:
-            running = crop.segment, index, mesh
+        if similarity is not None and running is None:
+            mesh = _mesh(frame.image, similarity, settings.face_index)
+            running = None if mesh is None else (crop.segment, index, mesh)
         to_crop.append(crop.similarity)
         if progress is not None:
             progress(index + 1, 2 * max(expected, index + 1))
     if running is not None:
         stretches.append(_Stretch(running[1], len(to_crop) - 1, running[2]))
     return to_crop, stretches
-
-
-def _mesh_in_crop(image: NDArray[np.uint8], crop: Crop, settings: Settings) -> NDArray[np.float64] | None:
-    assert crop.similarity is not None
-    return _mesh(image, crop.similarity, settings.face.face_index)
 
 
 def _mesh(image: NDArray[np.uint8], to_crop: Transform, face_index: int) -> NDArray[np.float64] | None:
@@ -182,7 +180,7 @@ def _plant(
     events: Sequence[PlannedEvent],
     stretches: Sequence[_Stretch],
     to_crop: Sequence[Transform | None],
-    settings: Settings,
+    settings: FaceSettings,
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield all frames, those of events warped."""
     waiting = list(events)
@@ -190,7 +188,7 @@ def _plant(
     for index, frame in enumerate(footage.frames()):
         similarity = to_crop[index] if index < len(to_crop) else None
         if waiting and index == waiting[0].onset and similarity is not None:
-            mesh = _mesh(frame.image, similarity, settings.face.face_index)
+            mesh = _mesh(frame.image, similarity, settings.face_index)
             if mesh is None:  # a shut eye, say: the mesh of the stretch's beginning will do
                 mesh = next(one.mesh for one in stretches if one.first <= index <= one.last)
             field = _planted_field(waiting[0], mesh, similarity)

@@ -177,7 +177,7 @@ def plan_clip(
     UsageError
         A value out of range, or more events than fit.
     """
-    _check(seed, fps, seconds, amplitude_iod, length_s, width, height)
+    _check_clip(seed, fps, seconds, width, height)
     # Independent generators, so that one more event does not change the sway.
     seeds = np.random.SeedSequence(seed).spawn(5)
     for_events, for_blinks, for_speech, for_head, for_light = (np.random.Generator(np.random.PCG64(s)) for s in seeds)
@@ -240,8 +240,9 @@ def plan_events(
     Raises
     ------
     UsageError
-        More events than fit.
+        A value out of range, or more events than fit.
     """
+    _check_events(events, amplitude_iod, length_s)
     emotions = [name for _ in range(math.ceil(events / 3)) for name in generator.permutation(sorted(EMOTION_UNITS))]
     lengths = generator.uniform(*length_s, size=events)
     onsets_s = _place(generator, spans_s, lengths, length_s[1])
@@ -355,24 +356,21 @@ def _mains(generator: np.random.Generator, amplitude: float) -> Sine:
     )
 
 
-def _check(
-    seed: int,
-    fps: float,
-    seconds: float,
-    amplitude_iod: tuple[float, float],
-    length_s: tuple[float, float],
-    width: int,
-    height: int,
-) -> None:
+def _check_clip(seed: int, fps: float, seconds: float, width: int, height: int) -> None:
     if seed < 0:
         raise UsageError(f"seed {seed}: expected an integer >= 0")
     if not 1 <= fps <= 2000:
         raise UsageError(f"fps {fps:g}: expected 1 to 2000 frames per second")
     if not 0 < seconds <= 24 * 3600:
         raise UsageError(f"seconds {seconds:g}: expected more than 0 and at most a day")
+    if min(width, height) < 64 or max(width, height) > 8192:
+        raise UsageError(f"picture of {width}x{height} px: expected 64 to 8192 px each way")
+
+
+def _check_events(events: int, amplitude_iod: tuple[float, float], length_s: tuple[float, float]) -> None:
+    if events < 0:
+        raise UsageError(f"events {events}: expected a number >= 0")
     if not 0 < amplitude_iod[0] <= amplitude_iod[1] <= 0.1:
         raise UsageError(f"amplitude_iod {amplitude_iod}: expected 0 < lowest <= highest <= 0.1 inter-ocular distances")
     if not 0 < length_s[0] <= length_s[1] <= 5:
         raise UsageError(f"length_s {length_s}: expected 0 < shortest <= longest <= 5 seconds")
-    if min(width, height) < 64 or max(width, height) > 8192:
-        raise UsageError(f"picture of {width}x{height} px: expected 64 to 8192 px each way")

@@ -129,6 +129,8 @@ class _Rows:
     def __init__(self, clips: Sequence[ClipPairs], classes: int, what: str) -> None:
         import torch
 
+        if not clips:
+            raise DataError(f"{what} clips: none; expected at least one")
         target = np.concatenate([spotting_targets(clip) for clip in clips])
         label = np.concatenate([recognition_labels(clip) for clip in clips])
         self.features = torch.from_numpy(np.concatenate([clip.features for clip in clips]))

@@ -75,6 +75,8 @@ def test_missing_cases_are_named() -> None:
     dull = replace(clip, motion_px=np.zeros_like(clip.motion_px))
     with pytest.raises(DataError, match=r"validation clips: .*0.* of the cases of the spot head"):
         train_mean([clip], [dull])
+    with pytest.raises(DataError, match="training clips: none"):
+        train_mean([], [clip])
 
 
 @pytest.mark.train
