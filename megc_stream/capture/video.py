@@ -17,7 +17,7 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -27,6 +27,8 @@ from megc_stream.errors import CaptureError
 __all__ = ["VideoReader"]
 
 # Formats whose first plane is 8-bit luma, one byte per pixel: that plane is the grey picture.
+# Without these, swscale rounds colours 2 to 4 levels down.
+_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _LUMA_FIRST = re.compile(r"gray|yuvj?4(10|11|20|22|40|44)p|nv(12|16|21|24|42)")
 _RANGE_LIMITED, _RANGE_FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG; 0 is "not said"
 
@@ -197,7 +199,7 @@ class VideoReader:
         else:
             # One thread: with several, swscale now and then gives wrong pixels where their parts of the picture meet.
             wanted = "bgr24" if self._colour else "gray"
-            view = self._reformatter.reformat(frame, format=wanted, threads=1).to_ndarray()
+            view = self._reformatter.reformat(frame, format=wanted, interpolation=_EXACT, threads=1).to_ndarray()
             image = np.array(view, np.uint8, order="C")  # the view may be padded, and FFmpeg's own buffer
         if self._turn is not None:
             image = cv2.rotate(image, self._turn)

@@ -193,12 +193,13 @@ def synth_inject(
     out: Annotated[Path, typer.Argument(help=".mkv (lossless), .mp4 or a folder; the truth goes beside it as .csv.")],
     events: Annotated[int, typer.Option(help="Micro-expressions to plant.")] = 6,
     seed: Annotated[int, typer.Option(help="Same seed, same events.")] = 0,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of a folder of images [30].")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing clip.")] = False,
 ) -> None:
     """Plant known micro-expressions into real footage."""
     from megc_stream.cli.synth import inject_command
 
-    inject_command(source, out, events=events, seed=seed, overwrite=overwrite)
+    inject_command(source, out, events=events, seed=seed, fps=fps, overwrite=overwrite)
 
 
 @_train.command("mean", epilog="Example: megc-stream train mean --portraits portraits --out mean-mine.onnx")

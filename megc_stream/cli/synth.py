@@ -24,11 +24,11 @@ def clip_command(
     say(str(out))
 
 
-def inject_command(source: str, out: Path, *, events: int, seed: int, overwrite: bool) -> None:
+def inject_command(source: str, out: Path, *, events: int, seed: int, fps: float | None, overwrite: bool) -> None:
     """Write planted footage and its truth; see :func:`megc_stream.cli.app.synth_inject`."""
     from megc_stream.synthesis import synth_inject
 
     with CountProgress("planting") as progress:
-        truth = synth_inject(source, out, events=events, seed=seed, overwrite=overwrite, progress=progress)
+        truth = synth_inject(source, out, events=events, seed=seed, fps=fps, overwrite=overwrite, progress=progress)
     note(f"{len(truth)} micro-expressions planted")
     say(str(out))

@@ -15,8 +15,6 @@ from megc_stream.records import Event, Record, Score, StreamEnd, StreamInfo, Tra
 
 __all__ = ["Recogniser", "most_frequent_class"]
 
-_KEPT_S = 15.0
-
 
 def most_frequent_class(classes: Sequence[int]) -> int:
     """Return the most frequent class; of several, the one seen first.
@@ -53,15 +51,15 @@ class Recogniser:
     ----------
     classes
         Names of the model's classes, in its order.
-    whole_video
-        Keep the probabilities of the whole video: its events come at the end.
+    kept_s
+        Seconds of probabilities to keep; None keeps those of the whole video, whose events come at the end.
     clock
         Stamps ``run.t_event_s``.
     """
 
-    def __init__(self, classes: Sequence[str], whole_video: bool, clock: Clock) -> None:
+    def __init__(self, classes: Sequence[str], kept_s: float | None, clock: Clock) -> None:
         self._classes = tuple(classes)
-        self._whole_video = whole_video
+        self._kept_s = kept_s
         self._clock = clock
         self._state = _State()
         self._unpack = Unpacker[_State](_State)
@@ -93,8 +91,10 @@ class Recogniser:
     def _keep(self, score: Score) -> None:
         if score.recog:
             self._state.probabilities[score.frame] = score.recog
-        if not self._whole_video and self._state.info is not None:
-            self._state.probabilities.pop(score.frame - frames_of(_KEPT_S, self._state.info.fps), None)
+        if self._kept_s is not None and self._state.info is not None:
+            oldest = score.frame - frames_of(self._kept_s, self._state.info.fps)
+            while self._state.probabilities and (first := next(iter(self._state.probabilities))) < oldest:
+                del self._state.probabilities[first]
 
     def _label(self, event: Event) -> Event:
         assert event.apex is not None

@@ -22,6 +22,7 @@ from megc_stream.settings import SpottingSettings
 
 __all__ = ["Candidate", "CausalSpotter", "Smoothed", "State"]
 
+_NO_SCORE = "no score: face lost or frames missing"
 _MAD_TO_DEVIATION = 1.4826
 _THRESHOLD_EVERY_S = 0.1
 
@@ -67,6 +68,9 @@ class State(msgspec.Struct, kw_only=True):
     median: float = 0.0
     threshold: float | None = None
     seen: int = 0
+    start: int = 0
+    missing: int = 0
+    free_from: int = 0
     phase: int = 0
     number: int = 0
     onset: int = 0
@@ -108,12 +112,20 @@ class CausalSpotter:
     def push(self, index: int, score: float | None) -> Iterator[Smoothed | Candidate]:
         """Take the score of pair ``index`` (None where there is none) and yield what it decides.
 
-        Pairs skipped since the last call count as missing. A missing score stands at the running median and ends an
-        event that is under way.
+        Pairs skipped since the last call count as missing. A missing score stands at the running median, ends an event
+        that is under way, and is no part of the history; after ``warmup_s`` without scores the history begins anew. Of
+        a gap longer than 4k' only the edges are walked through.
         """
         state = self.state
         if state.next_index is None:
-            state.next_index = index
+            state.start = state.free_from = state.next_index = index
+        if index - state.next_index > 4 * self._k_prime:
+            for _ in range(2 * self._k_prime):
+                yield from self._push_one(None)
+            skipped = index - 2 * self._k_prime - state.next_index
+            state.next_index += skipped
+            self._count_missing(skipped)
+            state.free_from = state.next_index - self._k_prime
         while state.next_index < index:
             yield from self._push_one(None)
         yield from self._push_one(score)
@@ -126,31 +138,43 @@ class CausalSpotter:
             yield from self._push_one(None, beyond_end=True)
         yield from self._close("the stream ended")
 
+    def _count_missing(self, pairs: int) -> None:
+        state = self.state
+        before, state.missing = state.missing, state.missing + pairs
+        if before < self._warmup <= state.missing:
+            # Whoever comes back may be somebody else, in another light.
+            state.seen, state.history, state.threshold = 0, [], None
+
     def _push_one(self, score: float | None, beyond_end: bool = False) -> Iterator[Smoothed | Candidate]:
         state = self.state
         assert state.next_index is not None
-        state.scores.append(state.median if score is None else score)
+        filler = 0.0 if beyond_end else state.median
+        state.scores.append(filler if score is None else score)
         state.present.append(score is not None or beyond_end)
         state.next_index += 1
         if len(state.scores) > 2 * self._keep:
             del state.scores[: self._keep], state.present[: self._keep]
         if score is not None:
             state.seen += 1
+            state.missing = 0
+        elif not beyond_end:
+            self._count_missing(1)
         # smoothed[i] = mean of scores[i - k' .. i + k' - 1]; before the start of the stream the scores count as 0.
         i = state.next_index - self._k_prime
-        if i < 0 or state.seen == 0:
+        if i < state.start or (state.seen == 0 and not state.smoothed):
             return
         window = state.scores[-2 * self._k_prime :]
         smoothed = sum(window) / (2 * self._k_prime)
         state.smoothed.append(smoothed)
         if len(state.smoothed) > 2 * self._keep:
             del state.smoothed[: self._keep]
-        if i % self._every == 0:
+        here = state.present[-self._k_prime]
+        if here and i % self._every == 0:
             self._update_threshold(smoothed)
         yield Smoothed(index=i, smoothed=smoothed, threshold=state.threshold)
-        here = state.present[-self._k_prime] if len(state.present) >= self._k_prime else False
         if not here:
-            yield from self._close("no score: face lost or frames missing")
+            yield from self._close(_NO_SCORE)
+            state.free_from = i + 1
         else:
             yield from self._step(i, smoothed)
 
@@ -199,12 +223,14 @@ class CausalSpotter:
     def _rising_border(self) -> int:
         """Return the first frame before the peak from which the smoothed score stays above the border level."""
         if not self._settings.refine_borders:
-            return self.state.peak - self._k_prime
+            return max(self.state.peak - self._k_prime, self.state.free_from)
         assert self.state.next_index is not None
         newest = self.state.next_index - self._k_prime
         level = self._level()
         frame = self.state.peak
-        while newest - (frame - 1) < len(self.state.smoothed) and self.state.smoothed[frame - 2 - newest] > level:
+        # smoothed[-1] belongs to `newest`; no event reaches into the one before it, or over a stretch without scores.
+        least = max(self.state.free_from, newest - len(self.state.smoothed) + 1)
+        while frame > least and self.state.smoothed[frame - 2 - newest] > level:
             frame -= 1
         return frame
 
@@ -215,13 +241,14 @@ class CausalSpotter:
         state = self.state
         offset = self._falling_border(i) if self._settings.refine_borders else state.peak + self._k_prime
         state.phase = _Phase.RESTING
+        state.free_from = offset + 1
         yield self._candidate("offset", apex=state.peak, offset=offset)
 
     def _falling_border(self, i: int) -> int:
         """Return the last frame after the peak up to which the smoothed score stays above the border level."""
         level = self._level()
         frame = self.state.peak
-        while frame < i and self.state.smoothed[frame - i - 1] > level:
+        while frame < i and self.state.smoothed[frame - i] > level:
             frame += 1
         return frame
 

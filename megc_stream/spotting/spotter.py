@@ -33,7 +33,8 @@ from megc_stream.spotting.whole_video import find_intervals, smooth_scores
 __all__ = ["Spotter"]
 
 _CROP_PX = 128
-_POINTS_KEPT_S = 15.0
+_MARGIN_S = 5.0
+"""Seconds of frames remembered beyond the longest event."""
 
 
 class _Moment(msgspec.Struct, frozen=True):
@@ -58,9 +59,9 @@ class Spotter:
     """Scores pairs of crops (i, i + k) with MEAN and turns the scores into expression events.
 
     A stage (see ``megc_stream.pipeline``): ``process`` takes StreamInfo, Crop and StreamEnd records; StreamInfo passes
-    through, StreamEnd is left to the runner, which calls ``flush`` first. Pairs are compared only inside one segment of
-    the face, and never across lost frames. Each pair is solved from a cold start, so that a score depends on its two
-    crops alone.
+    through, StreamEnd is left to the runner, which calls ``flush`` first. A pair is scored where both its frames came
+    and show the face in one segment; frames lost between them do not matter. Each pair is solved from a cold start, so
+    that a score depends on its two crops alone.
 
     Parameters
     ----------
@@ -147,7 +148,9 @@ class Spotter:
             crop.number, crop.pts_s if crop.pts_s is not None else crop.t_capture_s, crop.flags
         )
         if self._causal is not None:
-            state.moments.pop(crop.frame - frames_of(_POINTS_KEPT_S, state.info.fps), None)
+            oldest = crop.frame - frames_of(self._settings.spotting.longest_s + _MARGIN_S, state.info.fps)
+            while (first_kept := next(iter(state.moments))) < oldest:
+                del state.moments[first_kept]
         first = crop.frame - self._k
         state.crops = [old for old in state.crops if old.frame >= first]
         reference = state.crops[0] if state.crops and state.crops[0].frame == first else None
@@ -190,7 +193,7 @@ class Spotter:
             spot=spot,
             recog=recog,
             reason=reason,
-            flags=crop.flags,
+            flags=crop.flags if reference is None else tuple(dict.fromkeys((*reference.flags, *crop.flags))),
         )
 
     def _decided(self, decision: Candidate | Smoothed) -> Record:
@@ -223,8 +226,10 @@ class Spotter:
             return
         smoothed = smooth_scores(series, self._k_prime)
         threshold, peaks = find_intervals(smoothed, self._k_prime, self._settings.spotting.p)
-        for index, value in enumerate(smoothed.tolist()):
-            yield Trace(source=state.info.source, frame=first + index, smoothed=value, threshold=threshold)
+        for frame, _ in state.scores:
+            yield Trace(
+                source=state.info.source, frame=frame, smoothed=float(smoothed[frame - first]), threshold=threshold
+            )
         for number, peak in enumerate(peaks, start=1):
             apex = first + peak
             points = {"onset": apex - self._k_prime, "apex": apex, "offset": apex + self._k_prime}
@@ -250,8 +255,8 @@ class Spotter:
         onset = max(step.onset, 0)
         offset = None if step.offset is None else min(step.offset, self._state.newest)
         kind: EventKind = step.kind
-        if kind == "retracted":
-            self._state.revisions.pop(step.number)
+        if kind in ("offset", "retracted"):
+            del self._state.revisions[step.number]
         model = self._model.info
         length_s = None if offset is None else (offset - onset) / info.fps
         return Event(
@@ -267,9 +272,7 @@ class Spotter:
             onset=self._point(onset),
             apex=None if step.apex is None else self._point(min(step.apex, self._state.newest)),
             offset=None if offset is None else self._point(offset),
-            type=None
-            if length_s is None
-            else ("micro" if length_s <= self._settings.spotting.macro_s else "macro"),
+            type=None if length_s is None else ("micro" if length_s <= self._settings.spotting.macro_s else "macro"),
             score=step.score,
             threshold=step.threshold,
             model=model.name,

@@ -23,7 +23,7 @@ __all__ = ["check_target", "write_clip"]
 _CODECS = {".mkv": ("ffv1", "matroska"), ".mp4": ("libx264", "mp4")}
 _OPTIONS: dict[str, dict[str, str]] = {
     ".mkv": {"level": "3", "slices": "4", "slicecrc": "1"},
-    ".mp4": {"crf": "10", "preset": "fast"},
+    ".mp4": {"crf": "10", "preset": "veryfast"},
 }
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 

@@ -53,7 +53,7 @@ def score(frame: int, probabilities: tuple[float, ...]) -> Score:
 
 
 def make(whole_video: bool = False) -> Recogniser:
-    stage = Recogniser(CLASSES, whole_video, ManualClock(9.0))
+    stage = Recogniser(CLASSES, None if whole_video else 10.0, ManualClock(9.0))
     stage.process(StreamInfo(source="v", subject="v", video="v", fps=100, width=64, height=64))
     return stage
 

@@ -40,8 +40,7 @@ def steps(decisions: list[Candidate | Smoothed]) -> list[Candidate]:
 def test_smoothing_equals_the_whole_video_one() -> None:
     scores = scores_with([(600, 630)])
     smoothed = [d.smoothed for d in run(spotter(), scores) if isinstance(d, Smoothed)]
-    assert len(smoothed) == len(scores)
-    assert np.allclose(smoothed[: 1500 - K_PRIME], smooth_scores(scores, K_PRIME)[: 1500 - K_PRIME], atol=1e-12)
+    assert np.allclose(smoothed, smooth_scores(scores, K_PRIME), atol=1e-12)
 
 
 def test_planted_events_come_out_once_each_in_order() -> None:
@@ -104,6 +103,42 @@ def test_a_lasting_change_is_retracted() -> None:
     assert "longer than 2.0 s" in found[-1].reason
 
 
+def test_two_close_events_do_not_overlap() -> None:
+    scores = scores_with([(600, 630)])
+    scores[670:720] += 1.6
+    found = [s for s in steps(run(spotter(), scores)) if s.kind == "offset"]
+    assert len(found) == 2
+    assert (found[0].offset or 0) < found[1].onset
+
+
+def test_after_a_long_loss_the_history_begins_anew() -> None:
+    scores: list[float | None] = list(np.random.default_rng(1).normal(0.2, 0.1, 4000))
+    scores[1000:2500] = [None] * 1500
+    target = spotter()
+    decisions = run(target, scores)
+    thresholds = {d.index: d.threshold for d in decisions if isinstance(d, Smoothed)}
+    before, after = thresholds[990], thresholds[2900]
+    assert before is not None
+    assert thresholds[2510] is None
+    assert after == pytest.approx(before, abs=0.15)
+    assert steps(decisions) == []
+
+
+@pytest.mark.parametrize("gap", [77, 100, 10**7])
+def test_a_long_gap_costs_no_more_than_its_edges(gap: int) -> None:
+    target = spotter()
+    for index, score in enumerate(scores_with([(500, 560)], 540)):
+        list(target.push(index, score))
+    decisions = list(target.push(540 + gap, 0.0))
+    assert len(decisions) <= 5 * K_PRIME
+    assert steps(decisions)[-1].kind in ("offset", "retracted")
+    indices = [d.index for d in decisions if isinstance(d, Smoothed)]
+    assert indices == sorted(indices)
+    for index in range(541 + gap, 900 + gap):
+        decisions.extend(target.push(index, 0.0))
+    assert all(s.kind != "onset" for s in steps(decisions))
+
+
 def test_skipped_pairs_count_as_missing() -> None:
     target = spotter()
     list(target.push(0, 0.0))
@@ -137,8 +172,12 @@ def test_event_lives_are_well_formed_and_survive_a_snapshot(scores: list[float |
         assert kinds[0] == "onset"
         assert kinds[-1] in ("offset", "retracted")
         assert all(kind == "apex" for kind in kinds[1:-1])
+    last_offset = -1
     for step in steps(whole):
+        if step.kind in ("apex", "offset"):
+            assert step.onset > last_offset, "events overlap"
         if step.kind == "offset":
             assert step.offset is not None
             assert step.apex is not None
             assert step.onset <= step.apex <= step.offset
+            last_offset = step.offset

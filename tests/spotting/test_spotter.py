@@ -144,7 +144,7 @@ def test_pairs_are_never_compared_across_a_loss() -> None:
     assert reasons[27] == ""
 
 
-def test_pairs_are_never_compared_across_lost_frames() -> None:
+def test_a_pair_needs_both_its_frames() -> None:
     crops = [crop(i) for i in range(40) if i != 20]
     scores = {s.frame: s for s in of(Score, feed(make(), crops))}
     assert scores[20].reason == "frames missing"
