@@ -49,8 +49,8 @@ class CaptureSettings(_Section):
 
     fps: float | None = Field(default=None, gt=0, le=2000)
     """Frames per second; None takes the source's own rate. Image folders have none: 30 is assumed, with a warning."""
-    speed: float | None = Field(default=None, gt=0, le=100)
-    """Pace of replay as a multiple of the native rate; None reads a file as fast as the analysis goes."""
+    speed: float = Field(default=0.0, ge=0, le=100)
+    """Pace of replay as a multiple of the native rate; 0 reads a file as fast as the analysis goes."""
     max_seconds: float | None = Field(default=None, gt=0)
     """Stop after this many seconds of the source; None reads to its end."""
     live_queue_s: float = Field(default=0.25, gt=0, le=5)

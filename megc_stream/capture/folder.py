@@ -19,6 +19,9 @@ from megc_stream.errors import CaptureError
 __all__ = ["FolderReader"]
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+# A sequence may have gaps, but numbers this much sparser than its images are dates or other names.
+_MOST_GAPS = 20
+_MOST_GAPS_LEAST = 10_000
 _NUMBER = re.compile(r"(\d+)\D*\Z")  # the last run of digits
 
 
@@ -128,7 +131,15 @@ def _numbered_images(folder: Path) -> list[tuple[int, str]]:
             raise CaptureError(f"{folder}: {a} and {b} have the same number {number}; a folder holds one recording")
     if not images:
         raise CaptureError(f"{folder}: no images ({len(names)} other files); expected {', '.join(_SUFFIXES)}")
-    return sorted(images.items())
+    ordered = sorted(images.items())
+    span = ordered[-1][0] - ordered[0][0] + 1
+    if span > _MOST_GAPS * len(ordered) + _MOST_GAPS_LEAST:
+        widest = max(range(1, len(ordered)), key=lambda n: ordered[n][0] - ordered[n - 1][0])
+        raise CaptureError(
+            f"{folder}: {ordered[widest - 1][1]} is followed by {ordered[widest][1]}, {len(ordered)} images in {span} "
+            "numbers; expected one recording numbered from frame to frame: move foreign images elsewhere"
+        )
+    return ordered
 
 
 def _decode(data: bytes, colour: bool) -> NDArray[np.uint8] | None:

@@ -20,7 +20,7 @@ class ReplaySource(SourceBase):
 
     def __init__(self, reader: Reader, identity: Identity, settings: CaptureSettings, clock: Clock) -> None:
         super().__init__(reader, identity)
-        self._pacer = Pacer(clock, settings.speed)
+        self._pacer = Pacer(clock, settings.speed or None)
         self._max_seconds = settings.max_seconds
 
     @property

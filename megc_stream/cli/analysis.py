@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +15,11 @@ import msgspec
 
 from megc_stream.capture import Source, open_source
 from megc_stream.clock import Clock, MonotonicClock
-from megc_stream.errors import CaptureError, UsageError
+from megc_stream.errors import CaptureError, MegcError, UsageError
 from megc_stream.face import FaceAnalyser
 from megc_stream.models import MeanModel, find_mean, model_path, sha256_of
 from megc_stream.output import RunModel, RunWriter, TruthInterval, prepare_folder
-from megc_stream.pipeline import Sink, run_embedded
+from megc_stream.pipeline import Sink, Stage, run_embedded
 from megc_stream.recognition import Recogniser
 from megc_stream.records import Crop, Event, Record, StreamEnd, StreamInfo, frames_of
 from megc_stream.settings import Settings
@@ -28,11 +29,15 @@ from megc_stream.wire import Publisher, check_endpoint
 __all__ = ["Analysis", "analyse"]
 
 _LEAST_FPS = 25.0
+_MARGIN_S = 5.0
+_RATE_AFTER_S = 3.0
+_RATE_TOLERANCE = 0.1
+_FLAGGED_SHARE = 0.1
 _FACE_MODELS = ("mediapipe-face-detector.onnx", "mediapipe-face-mesh.onnx")
 
 
 class Analysis(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished run leaves: its folder, the finished events in order, how the stream ended, and warnings."""
+    """What a finished run leaves: its folder, the finished events in order, how the stream ended, and the warnings."""
 
     folder: Path
     info: StreamInfo
@@ -42,21 +47,28 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Watch:
-    """A sink that keeps finished events and notes what the user must be told."""
+    """A sink that keeps finished events, and says what the user should know while there is time to act on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._info: StreamInfo | None = None
+        self._first: Crop | None = None
         self.events: list[Event] = []
         self.crops = 0
         self.faces = 0
-        self.small = 0
+        self.flags: Counter[str] = Counter()
 
     def write(self, record: Record) -> None:
         if isinstance(record, Event) and record.kind == "label":
             self.events.append(record)
+        elif isinstance(record, StreamInfo):
+            self._info = record
         elif isinstance(record, Crop):
             self.crops += 1
             self.faces += record.image is not None
-            self.small += "small" in record.flags
+            self.flags.update(record.flags)
+            if self._info is not None and self._info.live:
+                self._check_rate(record, self._info)
 
     def advance(self, stage: str, frame: int) -> None:
         pass
@@ -64,16 +76,29 @@ class _Watch:
     def observe(self, stage: str, duration_s: float) -> None:
         pass
 
+    def _check_rate(self, crop: Crop, info: StreamInfo) -> None:
+        """Compare a camera's real rate with what its driver says, once, after some seconds."""
+        if self._first is None:
+            self._first = crop
+        elapsed_s = crop.t_capture_s - self._first.t_capture_s
+        if elapsed_s < _RATE_AFTER_S:
+            return
+        measured_fps = (crop.frame - self._first.frame) / elapsed_s
+        if abs(measured_fps / info.fps - 1) > _RATE_TOLERANCE:
+            self._warn(
+                f"{info.source}: delivers {measured_fps:.1f} frames per second, its driver says {info.fps:g}; "
+                f"durations are wrong by that much: run again with --fps {measured_fps:.0f}, or give it more light"
+            )
+        self._info = None
 
-class _Publishing:
-    """A sink that publishes events."""
+
+class _Serving:
+    """A sink that lets the publisher answer new subscribers; the events come to it in the order of the log."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
     def write(self, record: Record) -> None:
-        if isinstance(record, Event):
-            self._publisher.publish(record)
         self._publisher.serve()
 
     def advance(self, stage: str, frame: int) -> None:
@@ -88,6 +113,7 @@ def analyse(
     *,
     sinks: Sequence[Sink] = (),
     truth: Sequence[TruthInterval] | None = None,
+    warn: Callable[[str], None] | None = None,
     clock: Clock | None = None,
 ) -> Analysis:
     """Analyse ``settings.source`` and write the results.
@@ -100,6 +126,8 @@ def analyse(
         Get every record besides the files.
     truth
         Known events, drawn in the report.
+    warn
+        Gets each warning as soon as it is known.
     clock
         The host's monotonic clock without it.
 
@@ -124,12 +152,23 @@ def analyse(
         causal = settings.spotting.mode == "causal"
         if info.live and not causal:
             raise UsageError(f"{info.source}: --spotting video needs a file; a live source takes --spotting causal")
-        recogniser = Recogniser(model.info.classes, not causal, clock)
-        warnings = _warnings_before(source)
-        watch = _Watch()
+        kept_s = settings.spotting.longest_s + _MARGIN_S if causal else None
+        recogniser = Recogniser(model.info.classes, kept_s, clock)
+        warnings: list[str] = []
+
+        def tell(text: str) -> None:
+            warnings.append(text)
+            if warn is not None:
+                warn(text)
+
+        for text in _warnings_before(source):
+            tell(text)
+        watch = _Watch(tell)
         all_sinks: list[Sink] = [watch, *sinks]
+        publisher = None
         if settings.pipeline.publish is not None:
-            all_sinks.append(_Publishing(_publisher(settings, stack, clock)))
+            publisher = _publisher(settings, stack, clock)
+            all_sinks.append(_Serving(publisher))
         folder = prepare_folder(settings.output, info.video, started)
         writer = stack.enter_context(
             RunWriter(
@@ -141,20 +180,24 @@ def analyse(
                 checksums=_checksums(model, settings),
                 truth=truth,
                 notes=(f"The model {model.info.name} was trained on: {model.info.trained_on}.",),
+                on_event=None if publisher is None else publisher.publish,
                 clock=clock,
             )
         )
         stack.enter_context(_stopping_on_signals(source))
-        end = run_embedded(
-            source,
-            face,
-            [("spotter", spotter), ("recogniser", recogniser)],
-            [writer, *all_sinks],
-            settings.pipeline,
-        )
+        stages: list[tuple[str, Stage]] = [("spotter", spotter), ("recogniser", recogniser)]
+        try:
+            end = run_embedded(source, face, stages, [writer, *all_sinks], settings.pipeline)
+        except MegcError as error:
+            error.add_note(f"what was found is in {folder}")
+            raise
+        for text in _warnings_after(watch, settings):
+            tell(text)
+        for text in warnings:
+            writer.note(text)
         k = frames_of(settings.spotting.k_s or model.info.k_s, info.fps)
-        late = source.late if settings.capture.speed is not None and not info.live else None
-        problem = _problem(settings.source, watch, end, k)
+        late = source.late if settings.capture.speed and not info.live else None
+        problem = _problem(watch, end, info.source, k)
         writer.close("stopped" if end.reason == "stopped" else "complete", str(problem or ""), late=late)
         if problem is not None:
             problem.add_note(f"what was found is in {folder}")
@@ -164,7 +207,7 @@ def analyse(
         info=info,
         end=end,
         events=tuple(watch.events),
-        warnings=(*warnings, *_warnings_after(watch, settings)),
+        warnings=tuple(warnings),
     )
 
 
@@ -182,16 +225,19 @@ def _warnings_before(source: Source) -> list[str]:
 
 
 def _warnings_after(watch: _Watch, settings: Settings) -> list[str]:
-    warnings = []
-    if watch.small:
-        warnings.append(
-            f"face too small in {watch.small} of {watch.crops} frames (outer eye corners less than "
-            f"{settings.face.small_px:g} px apart); move closer or use more pixels"
-        )
-    return warnings
+    advice = {
+        "small": f"outer eye corners less than {settings.face.small_px:g} px apart; move closer or use more pixels",
+        "turned": f"by more than {settings.face.turned_deg:g} degrees; look towards the camera",
+        "blurred": "hold still, focus, or give more light",
+    }
+    return [
+        f"face {flag} in {watch.flags[flag]} of {watch.crops} frames ({text}): results there mean little"
+        for flag, text in advice.items()
+        if watch.flags[flag] > _FLAGGED_SHARE * watch.crops
+    ]
 
 
-def _problem(source: str, watch: _Watch, end: StreamEnd, k: int) -> CaptureError | None:
+def _problem(watch: _Watch, end: StreamEnd, source: str, k: int) -> CaptureError | None:
     """Return what makes the results incomplete or empty although nothing failed."""
     if end.reason == "damaged":
         return CaptureError(f"{end.message}; the results cover what could be decoded")

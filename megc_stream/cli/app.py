@@ -68,7 +68,9 @@ def run(
         str | None, typer.Argument(help="Camera number, video file, folder of images, or rtsp:// http:// address.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results [./megc-runs/<stem>-<date>].")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in that folder.")] = False,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite/--no-overwrite", help="Replace results in that folder.")
+    ] = None,
     speed: Annotated[
         str | None, typer.Option(help="Pace of a file: native, max, or a factor such as 2x [max].")
     ] = None,
@@ -86,13 +88,16 @@ def run(
     ] = None,
     face_index: Annotated[int | None, typer.Option(help="Which face, from the largest (0) down.")] = None,
     providers: Annotated[str | None, typer.Option(help="ONNX Runtime providers in order, e.g. cuda,cpu.")] = None,
-    with_images: Annotated[bool, typer.Option("--with-images", help="Put face crops into the report.")] = False,
+    with_images: Annotated[
+        bool | None, typer.Option("--with-images/--no-images", help="Put face crops into the report [no].")
+    ] = None,
     publish: Annotated[
         str | None, typer.Option(metavar="ENDPOINT", help="Publish events, e.g. tcp://127.0.0.1:5550.")
     ] = None,
     insecure_bind: Annotated[
-        bool, typer.Option("--insecure-bind", help="Allow --publish outside loopback, unencrypted.")
-    ] = False,
+        bool | None,
+        typer.Option("--insecure-bind/--loopback-only", help="Allow --publish outside loopback, unencrypted."),
+    ] = None,
     open_report: Annotated[bool, typer.Option("--open", help="Open the report when done.")] = False,
     config: ConfigOption = None,
     json_file: JsonOption = None,
@@ -105,12 +110,12 @@ def run(
         "source": source,
         "subject": subject,
         "video": video,
-        "capture": {"fps": fps, **parse_speed(speed)},
+        "capture": {"fps": fps, "speed": parse_speed(speed)},
         "face": {"backend": face, "mediapipe_model": face_model, "face_index": face_index},
         "model": {"name": model, "providers": None if providers is None else tuple(providers.split(","))},
         "spotting": {"mode": spotting},
-        "pipeline": {"publish": publish, "insecure_bind": insecure_bind or None},
-        "output": {"folder": out, "overwrite": overwrite or None, "with_images": with_images or None},
+        "pipeline": {"publish": publish, "insecure_bind": insecure_bind},
+        "output": {"folder": out, "overwrite": overwrite, "with_images": with_images},
     }
     run_command(load_settings(config, overrides), open_report=open_report, json_file=json_file)
 
@@ -134,13 +139,14 @@ def demo(
 def subscribe(
     endpoint: Annotated[str, typer.Argument(help="Where 'run --publish' publishes.")],
     topic: Annotated[list[str] | None, typer.Option(help="Prefix of the topics wanted; repeatable [event.].")] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Skip to the newest when this reader is slow.")] = False,
     count: Annotated[int | None, typer.Option(help="Stop after this many messages.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the publisher.")] = 10.0,
 ) -> None:
     """Print the events of a running analysis, one JSON object a line, until Ctrl-C."""
     from megc_stream.cli.subscribe import subscribe_command
 
-    subscribe_command(endpoint, tuple(topic or ("event.",)), count=count, timeout_s=timeout)
+    subscribe_command(endpoint, tuple(topic or ("event.",)), latest=latest, count=count, timeout_s=timeout)
 
 
 @app.command(epilog="Example: megc-stream doctor --json -")

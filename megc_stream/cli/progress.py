@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -67,8 +68,9 @@ class CountProgress:
 class RunProgress:
     """A sink that shows how far a run is, and each event as it is decided."""
 
-    def __init__(self, progress: CountProgress) -> None:
+    def __init__(self, progress: CountProgress, max_seconds: float | None = None) -> None:
         self._progress = progress
+        self._max_seconds = max_seconds
         self._total: int | None = None
         self._done = 0
 
@@ -77,6 +79,8 @@ class RunProgress:
         match record:
             case StreamInfo():
                 self._total = record.frames
+                if self._max_seconds is not None and self._total is not None:
+                    self._total = min(self._total, math.ceil(self._max_seconds * record.fps))
             case Crop():
                 self._done += 1
                 self._progress(self._done, self._total)

@@ -15,17 +15,19 @@ from megc_stream.settings import Settings
 
 __all__ = ["analyse_with_progress", "parse_speed", "run_command", "show"]
 
+_SPEEDS = {"native": 1.0, "max": 0.0}
 
-def parse_speed(text: str | None) -> dict[str, float | None]:
-    """Return the override of ``capture.speed`` that ``--speed`` asks for."""
-    if text is None or text == "max":
-        return {}
-    if text == "native":
-        return {"speed": 1.0}
+
+def parse_speed(text: str | None) -> float | None:
+    """Return the value of ``capture.speed`` that ``--speed`` asks for; None where it says nothing."""
+    if text is None:
+        return None
+    if text in _SPEEDS:
+        return _SPEEDS[text]
     match = re.fullmatch(r"(\d+(?:\.\d+)?)x", text)
     if match is None or float(match[1]) == 0:
         raise UsageError(f"--speed {text}: expected native, max, or a factor such as 2x")
-    return {"speed": float(match[1])}
+    return float(match[1])
 
 
 def analyse_with_progress(settings: Settings, truth: list[TruthInterval] | None = None) -> Analysis:
@@ -35,10 +37,8 @@ def analyse_with_progress(settings: Settings, truth: list[TruthInterval] | None 
     # One core a stream: OpenCV's own threads would compete with the other stages.
     cv2.setNumThreads(1)
     with CountProgress("analysing") as progress:
-        analysis = analyse(settings, sinks=[RunProgress(progress)], truth=truth)
-    for text in analysis.warnings:
-        warn(text)
-    return analysis
+        sink = RunProgress(progress, settings.capture.max_seconds)
+        return analyse(settings, sinks=[sink], truth=truth, warn=lambda text: progress.line(f"warning: {text}"))
 
 
 def run_command(settings: Settings, *, open_report: bool, json_file: str | None) -> None:

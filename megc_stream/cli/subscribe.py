@@ -10,7 +10,9 @@ from megc_stream.wire import Subscriber
 __all__ = ["subscribe_command"]
 
 
-def subscribe_command(endpoint: str, topics: tuple[str, ...], *, count: int | None, timeout_s: float) -> None:
+def subscribe_command(
+    endpoint: str, topics: tuple[str, ...], *, latest: bool, count: int | None, timeout_s: float
+) -> None:
     """Print messages as JSON lines until Ctrl-C or ``count``."""
     with Subscriber(endpoint, topics) as subscriber:
         subscriber.wait_for_welcome(timeout_s)
@@ -18,6 +20,8 @@ def subscribe_command(endpoint: str, topics: tuple[str, ...], *, count: int | No
         seen = gaps = 0
         try:
             for message in subscriber:
+                while latest and (newer := subscriber.receive(0)) is not None:
+                    message = newer
                 if message.topic.startswith(topics):
                     say(msgspec.json.encode(message).decode())
                     seen += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +17,7 @@ __all__ = ["MeanInfo", "MeanModel", "find_mean"]
 
 _INPUT = "features"
 _SIZE_PX = 42
+_LONGEST_S = 2.0
 
 
 class MeanInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +73,7 @@ class MeanModel:
         self._model = OnnxModel(path, providers, threads)
         self._check_shapes(path)
         self.info = self._read_info(path)
-        spot, recog = self.score(np.zeros((1, _SIZE_PX, _SIZE_PX, 3), np.float32))
+        spot, recog = self._first_run(path)
         if spot.shape != (1,) or recog.shape != (1, len(self.info.classes)):
             raise ModelError(
                 f"model {path}: recog has {recog.shape[-1]} classes, its metadata name {len(self.info.classes)}; "
@@ -84,15 +85,31 @@ class MeanModel:
         spot, recog = self._model.run({_INPUT: features})
         return spot[:, 0], recog
 
+    def _first_run(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        # Batches of one and of two: a file with a fixed batch passes one of them at most.
+        for batch in (2, 1):
+            try:
+                result = self.score(np.zeros((batch, _SIZE_PX, _SIZE_PX, 3), np.float32))
+            except Exception as error:  # ONNX Runtime's exceptions share no base class but Exception
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ModelError(f"model {path}: cannot score a batch of {batch} ({reason})") from error
+        return result
+
     def _check_shapes(self, path: Path) -> None:
         expected_input = [_SIZE_PX, _SIZE_PX, 3]
         got = self._model.inputs.get(_INPUT)
-        if list(self._model.inputs) != [_INPUT] or got is None or got[1:] != expected_input:
+        kind = self._model.input_types.get(_INPUT)
+        if list(self._model.inputs) != [_INPUT] or got is None or got[1:] != expected_input or kind != "tensor(float)":
             raise ModelError(
-                f"model {path}: inputs are {self._model.inputs}; expected one input '{_INPUT}' (B, 42, 42, 3) float32"
+                f"model {path}: inputs are {self._model.inputs} {self._model.input_types}; "
+                f"expected one input '{_INPUT}' (B, 42, 42, 3) float32"
             )
         names = list(self._model.outputs)
-        if names != ["spot", "recog"] or any(len(shape) != 2 for shape in self._model.outputs.values()):
+        if (
+            names != ["spot", "recog"]
+            or any(len(shape) != 2 for shape in self._model.outputs.values())
+            or self._model.outputs["spot"][1] != 1
+        ):
             raise ModelError(
                 f"model {path}: outputs are {self._model.outputs}; expected 'spot' (B, 1) and 'recog' (B, C)"
             )
@@ -103,16 +120,23 @@ class MeanModel:
             return MeanInfo(
                 name=metadata.get("name", path.stem),
                 sha256=sha256_of(path),
-                classes=tuple(json.loads(metadata["classes"])),
-                k_s=float(metadata["k_s"]),
-                k_prime_s=float(metadata["k_prime_s"]),
+                classes=msgspec.json.decode(metadata["classes"], type=tuple[str, ...]),
+                k_s=_duration(metadata["k_s"]),
+                k_prime_s=_duration(metadata["k_prime_s"]),
                 trained_on=metadata.get("trained_on", "not stated"),
             )
         except KeyError as error:
             raise ModelError(
                 f"model {path}: metadata {error} is missing; expected 'classes', 'k_s' and 'k_prime_s' in the ONNX file"
             ) from error
-        except ValueError as error:
+        except (ValueError, msgspec.DecodeError) as error:
             raise ModelError(
                 f"model {path}: metadata cannot be read ({error}); expected a JSON list and two numbers"
             ) from error
+
+
+def _duration(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and 0 < value <= _LONGEST_S):
+        raise ValueError(f"{text} s is no duration between 0 and {_LONGEST_S} s")
+    return value

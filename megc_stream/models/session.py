@@ -73,9 +73,7 @@ class OnnxModel:
         import onnxruntime
 
         if not path.is_file():
-            raise ModelError(
-                f"model {path}: no such file; expected an .onnx file ('megc-stream models list' names ours)"
-            )
+            raise ModelError(f"model {path}: no such file; expected an .onnx file ('megc-stream doctor' names ours)")
         names = [_provider(name, onnxruntime.get_available_providers()) for name in dict.fromkeys((*providers, "cpu"))]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -95,6 +93,7 @@ class OnnxModel:
                 "'megc-stream doctor' or use --providers cpu"
             )
         self.path = path
+        self.input_types: dict[str, str] = {node.name: node.type for node in self._session.get_inputs()}
         self.inputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_inputs()}
         self.outputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_outputs()}
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)

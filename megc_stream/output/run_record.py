@@ -90,8 +90,10 @@ def environment() -> Environment:
 
 
 def without_password(url: str) -> str:
-    """Return ``url`` with the user name and password of ``scheme://user:password@host`` replaced by ``***``."""
-    return re.sub(r"(\w+://)[^/\s]*@", r"\1***@", url)
+    """Return ``url`` without its secrets: ``user:password@`` and what follows a ``?`` are replaced by ``***``."""
+    if "://" not in url:
+        return url
+    return re.sub(r"\?.*", "?***", re.sub(r"(\w+://)[^/\s]*@", r"\1***@", url))
 
 
 def write_run_record(path: Path, record: RunRecord) -> None:

@@ -38,7 +38,7 @@ __all__ = ["RunModel", "RunWriter"]
 
 _TRACE_DELAY_S = 10.0
 # Crops kept for events yet to be decided, and for the reader being ahead of the other stages by what their links hold.
-_CROPS_KEPT_S = 4.0
+_CROPS_MARGIN_S = 3.0
 _CROPS_AHEAD = 500
 _LATENCY_LEFT_OUT_S = 2.0
 # Frames whose time is remembered until their score comes: far more than may wait between the stages.
@@ -83,7 +83,9 @@ class RunWriter:
     truth
         Events known beforehand (frames), drawn in the report; None for none.
     notes
-        What the reader should know about the model or the source, one sentence or two each.
+        What the reader should know about the model or the source, one sentence or two each; :meth:`note` adds more.
+    on_event
+        Gets every revision when it is logged: in the order of the log, so that revisions of one event grow.
     clock
         Measures the duration of the run.
 
@@ -104,6 +106,7 @@ class RunWriter:
         checksums: Mapping[str, str] | None = None,
         truth: Sequence[TruthInterval] | None = None,
         notes: Sequence[str] = (),
+        on_event: Callable[[Event], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.folder = folder
@@ -114,7 +117,8 @@ class RunWriter:
         self._started = started
         self._checksums = dict(checksums or {})
         self._truth = None if truth is None else tuple(truth)
-        self._notes = tuple(notes)
+        self._notes = list(notes)
+        self._on_event = on_event
         self._clock = clock or MonotonicClock()
         self._started_s = self._clock.now_s()
         self._closed = False
@@ -183,6 +187,10 @@ class RunWriter:
         """Count how long ``stage`` took for one record."""
         self._timings.setdefault(stage, DurationHistogram()).add(duration_s)
 
+    def note(self, text: str) -> None:
+        """Add a sentence to the notes of the report and of ``run.json``."""
+        self._notes.append(text)
+
     def close(self, status: RunStatus = "complete", error: str = "", *, late: int | None = None) -> None:
         """Write everything that is left; a second call does nothing.
 
@@ -246,7 +254,11 @@ class RunWriter:
         self._info = info
         causal = self._settings.spotting.mode == "causal"
         if self._settings.output.with_images:
-            self._crops = CropStore(frames_of(_CROPS_KEPT_S, info.fps) + _CROPS_AHEAD if causal else None)
+            self._crops = CropStore(
+                frames_of(self._settings.spotting.longest_s + _CROPS_MARGIN_S, info.fps) + _CROPS_AHEAD
+                if causal
+                else None
+            )
         self._scores = ScoreTable(
             self.folder / SCORES,
             self._model.classes,
@@ -331,6 +343,8 @@ class RunWriter:
             # Once more: an event may have overtaken its crops.
             self._keep_pictures(event)
             self._log.write(event)
+            if self._on_event is not None:
+                self._on_event(event)
             self._counts["event_revisions"] += 1
             self._counts["events_begun"] += event.rev == 0
             self._counts["events_retracted"] += event.kind == "retracted"
@@ -372,7 +386,7 @@ class RunWriter:
             late=late,
             fps_out=self._counts["scores"] / span_s if span_s > 0 else None,
             timings={stage: summary for stage, summary in summaries if summary is not None},
-            notes=self._notes,
+            notes=tuple(self._notes),
         )
 
     def _write_report(self, record: RunRecord) -> None:
@@ -410,7 +424,7 @@ class RunWriter:
             with_images=self._settings.output.with_images,
             settings=record.settings,
             checksums=self._checksums,
-            notes=self._notes,
+            notes=tuple(self._notes),
         )
         write_text(self.folder / REPORT, render_report(self.report))
 

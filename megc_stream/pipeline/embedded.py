@@ -132,7 +132,7 @@ class _Run:
         for thread in threads:
             thread.start()
         try:
-            self._feed(sinks, running={thread.name for thread in threads})
+            self._feed(sinks, {thread.name: thread for thread in threads})
         finally:
             source.stop()
             self._abort.set()
@@ -151,22 +151,22 @@ class _Run:
 
     def _guarded(self, name: str, target: Callable[..., None], *arguments: object) -> None:
         """Run the body of one thread; its failure becomes the failure of the run."""
-        outlet = Outlet(self._context, _SINK, self._queue, self._abort)
-        reporter = _Reporter(name, outlet)
+        outlet = None
         try:
+            outlet = Outlet(self._context, _SINK, self._queue, self._abort)
+            reporter = _Reporter(name, outlet)
             target(reporter, *arguments)
             reporter.done()
         except Aborted:
             pass
         except BaseException as error:  # noqa: BLE001  handed to the calling thread, which raises it
             self._errors.append((name, error))
-            self._report_failure(reporter)
+            with contextlib.suppress(Aborted):  # the calling thread is on its way down already
+                if outlet is not None:
+                    reporter.failed()
         finally:
-            outlet.close(linger_ms=1000)
-
-    def _report_failure(self, reporter: _Reporter) -> None:
-        with contextlib.suppress(Aborted):  # the calling thread is on its way down already
-            reporter.failed()
+            if outlet is not None:
+                outlet.close(linger_ms=1000)
 
     def _read(self, reporter: _Reporter, source: Source, face: FaceAnalyser, following: str) -> None:
         outlet = Outlet(self._context, following, self._queue, self._abort)
@@ -175,9 +175,16 @@ class _Run:
             frames = source.frames()
             while True:
                 begin_s = time.perf_counter()
-                frame = next(frames, None)
+                try:
+                    frame = next(frames, None)
+                except MegcError as error:
+                    # What was read is still analysed to its end; the run fails afterwards.
+                    self._errors.append(("reader", error))
+                    frame = None
                 decoded_s = time.perf_counter()
-                if frame is None or self._abort.is_set():
+                if self._abort.is_set():
+                    raise Aborted("the pipeline was stopped")
+                if frame is None:
                     break
                 reporter.observe("capture", decoded_s - begin_s)
                 crop = face.process(frame)
@@ -224,13 +231,19 @@ class _Run:
         if not results:
             reporter.send(b"", cost_s)
 
-    def _feed(self, sinks: Sequence[Sink], running: set[str]) -> None:
+    def _feed(self, sinks: Sequence[Sink], running: dict[str, threading.Thread]) -> None:
         unpack_header = Unpacker[_Header](_Header)
         unpack = Unpacker[Record](Record)
         while running:
             parts = self._sink_inlet.poll(_POLL_MS)
             if parts is None:
-                continue
+                if not all(thread.is_alive() for thread in running.values()):
+                    # It could not even say so: give a last message the time of one more look.
+                    parts = self._sink_inlet.poll(_POLL_MS)
+                    if parts is None:
+                        return
+                else:
+                    continue
             header = unpack_header(parts[0])
             record = unpack(parts[1]) if parts[1] else None
             for sink in sinks:
@@ -241,7 +254,7 @@ class _Run:
                 if header.cost_s > 0:
                     sink.observe(header.stage, header.cost_s)
             if header.state == "done":
-                running.discard(header.stage)
+                running.pop(header.stage, None)
             elif header.state == "failed":
                 return
 

@@ -39,12 +39,13 @@ class Outlet:
         Aborted
             ``abort`` was set meanwhile.
         """
-        while True:
-            if self._socket.poll(_POLL_MS, zmq.POLLOUT):
-                self._socket.send_multipart(parts, copy=True)
-                return
-            if self._abort.is_set():
-                raise Aborted("the pipeline was stopped while a link was full")
+        try:
+            while not self._socket.poll(_POLL_MS, zmq.POLLOUT):
+                if self._abort.is_set():
+                    raise Aborted("the pipeline was stopped while a link was full")
+            self._socket.send_multipart(parts, copy=True)
+        except zmq.ZMQError as error:
+            raise _reason(error, self._abort) from error
 
     def close(self, linger_ms: int = 0) -> None:
         """Close the socket; ``linger_ms`` > 0 lets queued messages leave first."""
@@ -82,11 +83,21 @@ class Inlet:
 
     def poll(self, timeout_ms: int) -> list[bytes] | None:
         """Return the parts of the next message, or None if none came within ``timeout_ms``."""
-        if not self._socket.poll(timeout_ms):
-            return None
-        parts: list[bytes] = self._socket.recv_multipart()
+        try:
+            if not self._socket.poll(timeout_ms):
+                return None
+            parts: list[bytes] = self._socket.recv_multipart()
+        except zmq.ZMQError as error:
+            raise _reason(error, self._abort) from error
         return parts
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+
+def _reason(error: zmq.ZMQError, abort: threading.Event) -> WireError:
+    """Return what a failure of a socket means: while the pipeline comes down, nothing."""
+    if abort.is_set():
+        return Aborted("the pipeline was stopped and closed a link that was still in use")
+    return WireError(f"a link between stages failed ({error}); please report this as a bug")

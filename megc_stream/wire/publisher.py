@@ -92,7 +92,7 @@ class Publisher:
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._socket.setsockopt(zmq.XPUB_WELCOME_MSG, WELCOME)
         try:
-            self._socket.bind(endpoint.replace("localhost", "127.0.0.1"))
+            self._socket.bind(endpoint.replace("tcp://localhost:", "tcp://127.0.0.1:"))
         except zmq.ZMQError as error:
             self._socket.close(0)
             raise WireError(f"endpoint {endpoint}: cannot be opened ({error}); choose another port") from error
@@ -100,7 +100,8 @@ class Publisher:
 
     def publish(self, event: Event) -> None:
         """Send one revision of an event; never blocks (a subscriber that is too slow sees a gap in ``seq``)."""
-        topic = f"event.{event.kind}.{event.source}."
+        # A dot inside the source would let "event.label.a." match the source "a.b".
+        topic = f"event.{event.kind}.{event.source.replace('.', '_')}."
         self._send(topic, event.source, "event", event)
 
     def serve(self) -> None:

@@ -15,12 +15,15 @@ def write_mean(
     size: int = 42,
     classes: int = 3,
     outputs: tuple[str, str] = ("spot", "recog"),
+    batch: int | str = "B",
+    double: bool = False,
     metadata: dict[str, str] = GOOD,
 ) -> Path:
     """A model whose spot output is the mean of the features and whose classes are equally likely."""
     zeros = helper.make_tensor("zeros", TensorProto.FLOAT, [1, classes], [0.0] * classes)
     nodes = [
-        helper.make_node("ReduceMean", ["features"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Cast", ["features"], ["single"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["single"], ["mean"], axes=[1, 2, 3], keepdims=0),
         helper.make_node("Unsqueeze", ["mean", "one"], [outputs[0]]),
         helper.make_node("Add", [outputs[0], "zeros"], ["wide"]),
         helper.make_node("Softmax", ["wide"], [outputs[1]], axis=1),
@@ -28,7 +31,11 @@ def write_mean(
     graph = helper.make_graph(
         nodes,
         "mean",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["B", size, size, 3])],
+        [
+            helper.make_tensor_value_info(
+                "features", TensorProto.DOUBLE if double else TensorProto.FLOAT, [batch, size, size, 3]
+            )
+        ],
         [
             helper.make_tensor_value_info(outputs[0], TensorProto.FLOAT, ["B", 1]),
             helper.make_tensor_value_info(outputs[1], TensorProto.FLOAT, ["B", classes]),

@@ -42,6 +42,13 @@ def test_the_shipped_model_is_found_by_name_and_works() -> None:
         ({"metadata": {}}, "metadata 'classes' is missing"),
         ({"metadata": {**GOOD, "classes": "negative"}}, "metadata cannot be read"),
         ({"metadata": {**GOOD, "k_s": "soon"}}, "metadata cannot be read"),
+        ({"metadata": {**GOOD, "k_s": "nan"}}, "metadata cannot be read"),
+        ({"metadata": {**GOOD, "k_prime_s": "-5"}}, "metadata cannot be read"),
+        ({"metadata": {**GOOD, "classes": "3"}}, "metadata cannot be read"),
+        ({"metadata": {**GOOD, "classes": "[1, 2, 3]"}}, "metadata cannot be read"),
+        ({"double": True}, r"expected one input 'features' \(B, 42, 42, 3\) float32"),
+        ({"batch": 8}, "cannot score a batch of 2"),
+        ({"batch": 1}, "cannot score a batch of 2"),
         ({"classes": 5}, "recog has 5 classes, its metadata name 3"),
     ],
 )

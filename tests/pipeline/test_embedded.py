@@ -33,6 +33,7 @@ class Frames:
                 self.end = StreamEnd(source="x", frames=self._delivered, reason="stopped")
                 return
             if number == self._error_at:
+                self.end = StreamEnd(source="x", frames=self._delivered, reason="damaged")
                 raise CaptureError("the cable was pulled")
             self._delivered += 1
             yield Frame(source="x", frame=number, number=number, image=np.zeros((8, 8), np.uint8), t_capture_s=number)
@@ -158,6 +159,10 @@ def test_a_failing_source_ends_the_run_with_its_error() -> None:
     with pytest.raises(CaptureError, match="cable"):
         run(Frames(100, error_at=30), Counting(), Passing(), sink)
     assert [r.frame for r in sink.records if isinstance(r, Crop)] == list(range(30))
+    assert [r.frame for r in sink.records if isinstance(r, Score)] == [*range(30), 10**6], (
+        "all that was read is finished"
+    )
+    assert any(isinstance(r, StreamEnd) for r in sink.records)
 
 
 def test_a_failing_sink_ends_the_run_with_its_error() -> None:
