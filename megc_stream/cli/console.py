@@ -34,7 +34,7 @@ def fail(error: MegcError) -> NoReturn:
     text = " ".join(str(error).split())
     note(f"error: {text}")
     for extra in getattr(error, "__notes__", []):
-        note(f"error: {extra}")
+        note(f"note: {extra}")
     sys.exit(error.exit_code)
 
 
