@@ -123,7 +123,7 @@ def run(
 @app.command(epilog="Example: megc-stream demo --open")
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the clip and the results.")] = Path("demo"),
-    fps: Annotated[float, typer.Option(help="Frames per second of the clip.")] = 100.0,
+    fps: Annotated[float, typer.Option(help="Frames per second of the clip.")] = 60.0,
     seconds: Annotated[float, typer.Option(help="Length of the clip, seconds.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Seed of the clip.")] = 0,
     open_report: Annotated[bool, typer.Option("--open", help="Open the report when done.")] = False,
