@@ -185,7 +185,9 @@ class RunWriter:
 
     def observe(self, stage: str, duration_s: float) -> None:
         """Count how long ``stage`` took for one record."""
-        self._timings.setdefault(stage, DurationHistogram()).add(duration_s)
+        if stage not in self._timings:
+            self._timings[stage] = DurationHistogram()
+        self._timings[stage].add(duration_s)
 
     def note(self, text: str) -> None:
         """Add a sentence to the notes of the report and of ``run.json``."""
