@@ -76,4 +76,7 @@ class MissingExtraError(MegcError):
     """An optional package is needed and not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package '{package}': pip install 'megc-stream[{extra}]'")
+        super().__init__(
+            f"{purpose} needs the package '{package}'; install the extra '{extra}': "
+            f"pip install '.[{extra}]' in a checkout"
+        )

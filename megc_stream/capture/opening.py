@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -76,6 +77,8 @@ def open_source(
         return LiveSource(reader, _identity(default_video, subject, video), settings, clock)
     path = Path(spec)
     mode = _mode(path)
+    if not os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
+        raise CaptureError(f"{path}: no permission to read; give yourself read rights, e.g. with chmod")
     if stat.S_ISDIR(mode):
         reader = FolderReader(path, colour=colour, fps=settings.fps)
         default_video = path.resolve().name
@@ -114,6 +117,8 @@ def _mode(path: Path) -> int:
             ) from error
         raise CaptureError(f"{path}: no such file or folder; expected {_KNOWN}") from error
     except OSError as error:
-        raise CaptureError(f"{path}: cannot be opened ({error.strerror})") from error
+        raise CaptureError(
+            f"{path}: cannot be opened ({error.strerror}); check its rights and those above it"
+        ) from error
     except ValueError as error:
         raise UsageError(f"source {str(path)!r}: not a possible file name ({error}); expected {_KNOWN}") from error

@@ -151,5 +151,7 @@ def open_device(index: int) -> VideoDevice:
     if not device.isOpened():
         device.release()
         found = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "none"
-        raise CaptureError(f"camera {index}: cannot be opened; video devices found: {found}")
+        raise CaptureError(
+            f"camera {index}: cannot be opened; video devices found: {found}; connect one, or name a file"
+        )
     return device

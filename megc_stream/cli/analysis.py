@@ -18,10 +18,11 @@ from megc_stream.clock import Clock, MonotonicClock
 from megc_stream.errors import CaptureError, MegcError, UsageError
 from megc_stream.face import FaceAnalyser
 from megc_stream.models import MeanModel, find_mean, model_path, sha256_of
-from megc_stream.output import RunModel, RunWriter, TruthInterval, prepare_folder
+from megc_stream.output import RunModel, RunStatus, RunWriter, TruthInterval, prepare_folder
+from megc_stream.output.run_record import without_password
 from megc_stream.pipeline import Sink, Stage, run_embedded
 from megc_stream.recognition import Recogniser
-from megc_stream.records import Crop, Event, Record, StreamEnd, StreamInfo, frames_of
+from megc_stream.records import Crop, Event, Record, Score, StreamEnd, StreamInfo, frames_of
 from megc_stream.settings import Settings
 from megc_stream.spotting import Spotter
 from megc_stream.wire import Publisher, check_endpoint
@@ -56,11 +57,14 @@ class _Watch:
         self.events: list[Event] = []
         self.crops = 0
         self.faces = 0
+        self.scores = 0
         self.flags: Counter[str] = Counter()
 
     def write(self, record: Record) -> None:
         if isinstance(record, Event) and record.kind == "label":
             self.events.append(record)
+        elif isinstance(record, Score):
+            self.scores += record.spot is not None
         elif isinstance(record, StreamInfo):
             self._info = record
         elif isinstance(record, Crop):
@@ -197,11 +201,15 @@ def analyse(
             writer.note(text)
         k = frames_of(settings.spotting.k_s or model.info.k_s, info.fps)
         late = source.late if settings.capture.speed and not info.live else None
-        problem = _problem(watch, end, info.source, k)
-        writer.close("stopped" if end.reason == "stopped" else "complete", str(problem or ""), late=late)
-        if problem is not None:
-            problem.add_note(f"what was found is in {folder}")
-            raise problem
+        problem = _problem(watch, end, without_password(settings.source), k, settings.face.face_index)
+        status: RunStatus = "failed" if problem else "stopped" if end.reason == "stopped" else "complete"
+        try:
+            writer.close(status, str(problem or ""), late=late)
+            if problem is not None:
+                raise problem
+        except MegcError as error:
+            error.add_note(f"what was found is in {folder}")
+            raise
     return Analysis(
         folder=folder,
         info=info,
@@ -230,19 +238,26 @@ def _warnings_after(watch: _Watch, settings: Settings) -> list[str]:
         "turned": f"by more than {settings.face.turned_deg:g} degrees; look towards the camera",
         "blurred": "hold still, focus, or give more light",
     }
-    return [
+    lost = watch.crops - watch.faces
+    warnings = [f"no face in {lost} of {watch.crops} frames: nothing can be found there"]
+    return (warnings if lost > _FLAGGED_SHARE * watch.crops else []) + [
         f"face {flag} in {watch.flags[flag]} of {watch.crops} frames ({text}): results there mean little"
         for flag, text in advice.items()
         if watch.flags[flag] > _FLAGGED_SHARE * watch.crops
     ]
 
 
-def _problem(watch: _Watch, end: StreamEnd, source: str, k: int) -> CaptureError | None:
+def _problem(watch: _Watch, end: StreamEnd, source: str, k: int, face_index: int) -> CaptureError | None:
     """Return what makes the results incomplete or empty although nothing failed."""
     if end.reason == "damaged":
         return CaptureError(f"{end.message}; the results cover what could be decoded")
     if end.reason == "stopped":
         return None
+    if watch.crops and not watch.faces and face_index > 0:
+        return CaptureError(
+            f"{source}: no face number {face_index} (counted from 0) in any of {watch.crops} frames; "
+            "use a smaller --face-index"
+        )
     if watch.crops and not watch.faces:
         return CaptureError(
             f"{source}: no face in any of {watch.crops} frames; expected one face, upright, well lit, "
@@ -251,7 +266,12 @@ def _problem(watch: _Watch, end: StreamEnd, source: str, k: int) -> CaptureError
     if watch.crops <= k:
         return CaptureError(
             f"{source}: {watch.crops} frames are too few to compare; expected more than {k}, "
-            f"because the pictures of a pair are {k} frames apart"
+            f"because the pictures of a pair are {k} frames apart; give a longer source"
+        )
+    if not watch.scores:
+        return CaptureError(
+            f"{source}: no pair of frames could be compared: a face in {watch.faces} of {watch.crops} frames, never in "
+            f"two that are {k} frames apart; expected a face that stays in view"
         )
     return None
 

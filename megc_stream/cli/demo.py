@@ -24,8 +24,10 @@ def demo_command(out: Path, *, fps: float, seconds: float, seed: int, open_repor
     """Render, analyse and compare; see :func:`megc_stream.cli.app.demo`."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; expected a folder for the clip and the results")
-    out.mkdir(parents=True, exist_ok=True)
     clip = out / "astronaut_demo.mp4"
+    if out.is_dir() and any(out.iterdir()) and not clip.is_file():
+        raise UsageError(f"--out {out}: holds other files; expected a new folder, or that of an earlier demo")
+    out.mkdir(parents=True, exist_ok=True)
     note(f"making a clip of {seconds:g} s at {fps:g} frames per second with known micro-expressions: {clip}")
     with CountProgress("rendering") as progress:
         synth_clip(clip, None, fps=fps, seconds=seconds, events=_EVENTS, seed=seed, overwrite=True, progress=progress)

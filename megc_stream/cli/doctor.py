@@ -82,6 +82,6 @@ def _print(found: dict[str, Any]) -> None:
     say("models     " + ", ".join(sorted(found["models"])))
     for module, (extra, purpose) in _EXTRAS.items():
         del module
-        state = "installed" if found["extras"][extra] else f"not installed: pip install 'megc-stream[{extra}]'"
+        state = "installed" if found["extras"][extra] else f"not installed: pip install '.[{extra}]' in a checkout"
         say(f"extra      {extra} ({purpose}): {state}")
     say("result     " + ("; ".join(found["problems"]) or "everything that the default needs is here"))

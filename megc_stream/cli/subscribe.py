@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from megc_stream.cli.console import note, say
@@ -14,21 +16,18 @@ def subscribe_command(
     endpoint: str, topics: tuple[str, ...], *, latest: bool, count: int | None, timeout_s: float
 ) -> None:
     """Print messages as JSON lines until Ctrl-C or ``count``."""
-    with Subscriber(endpoint, topics) as subscriber:
+    with Subscriber(endpoint, topics) as subscriber, contextlib.suppress(KeyboardInterrupt):
         subscriber.wait_for_welcome(timeout_s)
         note(f"connected to {endpoint}; Ctrl-C ends")
         seen = gaps = 0
-        try:
-            for message in subscriber:
-                while latest and (newer := subscriber.receive(0)) is not None:
-                    message = newer
-                if message.topic.startswith(topics):
-                    say(msgspec.json.encode(message).decode())
-                    seen += 1
-                if subscriber.gaps > gaps:
-                    gaps = subscriber.gaps
-                    note(f"warning: {gaps} messages missed so far: this reader is too slow")
-                if count is not None and seen >= count:
-                    break
-        except KeyboardInterrupt:
-            pass
+        for message in subscriber:
+            while latest and (newer := subscriber.receive(0)) is not None:
+                message = newer
+            if message.topic.startswith(topics):
+                say(msgspec.json.encode(message).decode())
+                seen += 1
+            if subscriber.gaps > gaps:
+                gaps = subscriber.gaps
+                note(f"warning: {gaps} messages missed so far: this reader is too slow")
+            if count is not None and seen >= count:
+                break

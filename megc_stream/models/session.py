@@ -81,11 +81,15 @@ class OnnxModel:
         options.log_severity_level = 3
         # Spinning threads would take a core away from the other stages.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A provider that cannot start logs many lines before its error: ours says it in one.
+        onnxruntime.set_default_logger_severity(4)
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=names)
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"model {path}: ONNX Runtime cannot load it ({reason}); expected an ONNX model") from error
+        finally:
+            onnxruntime.set_default_logger_severity(2)
         active = self._session.get_providers()
         if names[0] != active[0]:
             raise ModelError(

@@ -16,6 +16,10 @@ def writing(path: Path) -> Iterator[None]:
     """Turn an :class:`OSError` of the block into an :class:`OutputError` that names ``path``."""
     try:
         yield
+    except PermissionError as error:
+        raise OutputError(
+            f"{path}: no permission to write; change its rights or choose another folder with --out"
+        ) from error
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder with --out"

@@ -78,6 +78,14 @@ def test_the_demo_tells_what_it_found_missed_and_invented(command: Command, tmp_
     assert "data:image/png" in report.read_text()
 
 
+def test_the_demo_overwrites_only_a_demo(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    done = command("demo", "--out", "mine")
+    assert done.code == 2
+    assert "holds other files" in done.err
+
+
 def test_synth_refuses_what_it_cannot_do(command: Command, tmp_path: Path) -> None:
     (tmp_path / "there.mkv").touch()
     for arguments in (["clip.xyz"], ["there.mkv"], ["clip.mkv", "--seconds", "3", "--events", "50"]):

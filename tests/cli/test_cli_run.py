@@ -177,6 +177,7 @@ def test_no_face_is_said_and_the_folder_is_complete(command: Command, tmp_path: 
     done = command("run", write_video(tmp_path / "noise.mkv", noise), "--out", "r")
     assert done.code == 1
     assert "no face in any of 20 frames" in one_line(done.err)
+    assert json.loads(Path("r/run.json").read_text())["status"] == "failed"
     assert {file.name for file in Path("r").iterdir()} == FILES
 
 
@@ -211,7 +212,7 @@ def test_two_faces_take_the_largest_or_the_one_asked_for(command: Command, clip:
         assert done.code == 0, done.err
     done = command("run", video, "--out", "r2", "--face-index", 2)
     assert done.code == 1
-    assert "no face" in done.err
+    assert "no face number 2" in done.err
 
 
 def test_an_image_of_another_size_ends_the_run_with_all_before_it_analysed(

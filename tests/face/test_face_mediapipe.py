@@ -30,7 +30,7 @@ def test_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     task = tmp_path / "face_landmarker.task"
     task.write_bytes(b"PK")
     monkeypatch.setitem(sys.modules, "mediapipe", None)
-    with pytest.raises(MissingExtraError, match="megc-stream\\[mediapipe\\]"):
+    with pytest.raises(MissingExtraError, match="install the extra 'mediapipe'"):
         FaceAnalyser(FaceSettings(backend="mediapipe", mediapipe_model=task), 30.0)
 
 
