@@ -47,7 +47,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
 
-class _Watch:
+class _Watch(Sink):
     """A sink that keeps finished events, and says what the user should know while there is time to act on it."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
@@ -74,12 +74,6 @@ class _Watch:
             if self._info is not None and self._info.live:
                 self._check_rate(record, self._info)
 
-    def advance(self, stage: str, frame: int) -> None:
-        pass
-
-    def observe(self, stage: str, duration_s: float) -> None:
-        pass
-
     def _check_rate(self, crop: Crop, info: StreamInfo) -> None:
         """Compare a camera's real rate with what its driver says, once, after some seconds."""
         if self._first is None:
@@ -96,7 +90,7 @@ class _Watch:
         self._info = None
 
 
-class _Serving:
+class _Serving(Sink):
     """A sink that lets the publisher answer new subscribers; the events come to it in the order of the log."""
 
     def __init__(self, publisher: Publisher) -> None:
@@ -104,12 +98,6 @@ class _Serving:
 
     def write(self, record: Record) -> None:
         self._publisher.serve()
-
-    def advance(self, stage: str, frame: int) -> None:
-        pass
-
-    def observe(self, stage: str, duration_s: float) -> None:
-        pass
 
 
 def analyse(
@@ -238,13 +226,16 @@ def _warnings_after(watch: _Watch, settings: Settings) -> list[str]:
         "turned": f"by more than {settings.face.turned_deg:g} degrees; look towards the camera",
         "blurred": "hold still, focus, or give more light",
     }
-    lost = watch.crops - watch.faces
-    warnings = [f"no face in {lost} of {watch.crops} frames: nothing can be found there"]
-    return (warnings if lost > _FLAGGED_SHARE * watch.crops else []) + [
+    many = _FLAGGED_SHARE * watch.crops
+    warnings = [
         f"face {flag} in {watch.flags[flag]} of {watch.crops} frames ({text}): results there mean little"
         for flag, text in advice.items()
-        if watch.flags[flag] > _FLAGGED_SHARE * watch.crops
+        if watch.flags[flag] > many
     ]
+    lost = watch.crops - watch.faces
+    if lost > many:
+        warnings.insert(0, f"no face in {lost} of {watch.crops} frames: nothing can be found there")
+    return warnings
 
 
 def _problem(watch: _Watch, end: StreamEnd, source: str, k: int, face_index: int) -> CaptureError | None:

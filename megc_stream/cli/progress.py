@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from megc_stream.cli.console import note
+from megc_stream.pipeline import Sink
 from megc_stream.records import Crop, Event, Record, StreamInfo
 
 __all__ = ["CountProgress", "RunProgress"]
@@ -65,7 +66,7 @@ class CountProgress:
             note(text)
 
 
-class RunProgress:
+class RunProgress(Sink):
     """A sink that shows how far a run is, and each event as it is decided."""
 
     def __init__(self, progress: CountProgress, max_seconds: float | None = None) -> None:
@@ -86,12 +87,6 @@ class RunProgress:
                 self._progress(self._done, self._total)
             case Event(kind="label"):
                 self._progress.line(describe(record))
-
-    def advance(self, stage: str, frame: int) -> None:
-        """Nothing to show."""
-
-    def observe(self, stage: str, duration_s: float) -> None:
-        """Nothing to show."""
 
 
 def describe(event: Event) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from megc_stream.errors import FlowError
 from megc_stream.flow.jit import kernel
-from megc_stream.flow.strain import check_flow, strain
+from megc_stream.flow.strain import strain
 
 __all__ = ["Box", "region_features"]
 
@@ -63,10 +63,9 @@ def region_features(flow: NDArray[np.float32], boxes: tuple[Box, ...], width: in
     FlowError
         A wrong ``flow``, or a box that lies outside the crop.
     """
-    check_flow(flow)
-    rows, columns = flow.shape[:2]
+    strain_map = strain(flow)  # checks the flow
+    rows, columns = strain_map.shape
     channels = np.empty((rows, columns, 3), np.float32)
-    strain_map = strain(flow)
     ranges = np.empty((3, 2), np.float32)
     _ranges(flow, strain_map, ranges)
     channels[..., :2] = flow

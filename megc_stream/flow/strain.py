@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from megc_stream.errors import FlowError
 from megc_stream.flow.jit import kernel
 
-__all__ = ["check_flow", "strain"]
+__all__ = ["strain"]
 
 
 @kernel
@@ -28,7 +28,7 @@ def _strain(flow, out):  # type: ignore[no-untyped-def]
             out[y, x] = np.sqrt(ux * ux + vy * vy + half * shear * shear)
 
 
-def check_flow(flow: NDArray[Any]) -> None:
+def _check_flow(flow: NDArray[Any]) -> None:
     """Raise FlowError unless ``flow`` is a C-contiguous, finite (H, W, 2) float32 array."""
     if flow.ndim != 3 or flow.shape[2] != 2 or flow.dtype != np.float32 or not flow.flags.c_contiguous:
         raise FlowError(f"flow: got {flow.dtype} {flow.shape}, expected C-contiguous float32 (H, W, 2)")
@@ -61,7 +61,7 @@ def strain(flow: NDArray[np.float32], out: NDArray[np.float32] | None = None) ->
     Shreve et al.: Macro- and micro-expression spotting in long videos using spatio-temporal strain, FG 2011; in the
     form used by SOFTNet (Liong, See, Wong: Shallow optical flow three-stream CNN, ICIP 2021) and MEAN.
     """
-    check_flow(flow)
+    _check_flow(flow)
     shape = flow.shape[:2]
     if out is None:
         out = np.empty(shape, np.float32)

@@ -24,7 +24,7 @@ from megc_stream.errors import MegcError
 from megc_stream.face import FaceAnalyser
 from megc_stream.packing import Unpacker, pack
 from megc_stream.pipeline.stage import Sink, Stage
-from megc_stream.records import Crop, Event, Record, Score, StreamEnd, StreamInfo, Trace
+from megc_stream.records import Crop, Event, Record, Score, StreamEnd, Trace
 from megc_stream.settings import PipelineSettings
 from megc_stream.wire import Aborted, Inlet, Outlet
 
@@ -236,14 +236,13 @@ class _Run:
         unpack = Unpacker[Record](Record)
         while running:
             parts = self._sink_inlet.poll(_POLL_MS)
+            if parts is None and all(thread.is_alive() for thread in running.values()):
+                continue
             if parts is None:
-                if not all(thread.is_alive() for thread in running.values()):
-                    # It could not even say so: give a last message the time of one more look.
-                    parts = self._sink_inlet.poll(_POLL_MS)
-                    if parts is None:
-                        return
-                else:
-                    continue
+                # A thread is gone without a word: give a last message the time of one more look.
+                parts = self._sink_inlet.poll(_POLL_MS)
+            if parts is None:
+                return
             header = unpack_header(parts[0])
             record = unpack(parts[1]) if parts[1] else None
             for sink in sinks:
@@ -272,7 +271,5 @@ def _position(record: Record) -> int:
             return record.frame_to
         case Event():
             return record.decision_frame
-        case Trace() | StreamInfo() | StreamEnd():
-            return -1
         case _:
             return -1

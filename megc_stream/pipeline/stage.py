@@ -35,7 +35,7 @@ class Stage(Protocol):
 
 
 class Sink(Protocol):
-    """Takes the records of all stages, on one thread."""
+    """Takes the records of all stages, on one thread; what a subclass leaves out does nothing."""
 
     def write(self, record: Record) -> None:
         """Take one record."""
@@ -43,8 +43,8 @@ class Sink(Protocol):
 
     def advance(self, stage: str, frame: int) -> None:
         """Note that ``stage`` has handled ``frame`` and will send no event decided before it."""
-        ...
+        return
 
     def observe(self, stage: str, duration_s: float) -> None:
         """Note how long ``stage`` worked on one record, seconds."""
-        ...
+        return

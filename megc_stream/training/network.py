@@ -6,7 +6,6 @@ other modules of the package therefore import it inside functions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from megc_stream.errors import MissingExtraError
@@ -88,8 +87,3 @@ class MeanNetwork(nn.Module):
         """
         trunk = self.trunk(features)
         return self.spot(trunk), self.recog(trunk)
-
-    def spotting_parameters(self) -> Iterator[Any]:
-        """Yield the parameters of the streams and the spotting head."""
-        yield from self.streams.parameters()
-        yield from self.spot.parameters()

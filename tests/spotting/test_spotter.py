@@ -154,36 +154,20 @@ def test_a_pair_needs_both_its_frames() -> None:
     assert scores[14].spot is not None
 
 
-def test_snapshot_goes_on_exactly_where_it_was() -> None:
-    crops = clip()
-    whole = feed(make(), crops)
-    first, second = make(), make()
+@pytest.mark.parametrize(
+    ("mode", "crops", "cut"), [("causal", clip(), 100), ("video", clip(120, 50, 58, 66), 60)], ids=["causal", "video"]
+)
+def test_snapshot_goes_on_exactly_where_it_was(mode: str, crops: list[Crop], cut: int) -> None:
+    whole = feed(make(mode=mode), crops)
+    first, second = make(mode=mode), make(mode=mode)
     out = list(first.process(info()))
-    for record in crops[:100]:
+    for record in crops[:cut]:
         out.extend(first.process(record))
     second.restore(first.snapshot())
-    for record in crops[100:]:
+    for record in crops[cut:]:
         out.extend(second.process(record))
     out.extend(second.flush())
-    assert out_of_comparison(out) == out_of_comparison(whole)
-
-
-def out_of_comparison(records: list[Record]) -> list[str]:
-    return [repr(record) for record in records]
-
-
-def test_snapshot_of_a_whole_video_stage() -> None:
-    crops = clip(120, 50, 58, 66)
-    whole = feed(make(mode="video"), crops)
-    first, second = make(mode="video"), make(mode="video")
-    out = list(first.process(info()))
-    for record in crops[:60]:
-        out.extend(first.process(record))
-    second.restore(first.snapshot())
-    for record in crops[60:]:
-        out.extend(second.process(record))
-    out.extend(second.flush())
-    assert out_of_comparison(out) == out_of_comparison(whole)
+    assert out == whole
 
 
 def test_blinks_inside_an_event_are_flagged_on_it() -> None:
