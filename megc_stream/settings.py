@@ -91,8 +91,10 @@ class FlowSettings(_Section):
 
     lam: float = Field(default=0.15, gt=0)
     """Weight of the data term on 0..255 grey values (lambda in Zach et al. 2007)."""
-    theta: float = Field(default=0.3, gt=0)
-    """Coupling of the data and smoothness terms (theta in Zach et al. 2007)."""
+    theta: float = Field(default=0.12, gt=0)
+    """Coupling of the data and smoothness steps (theta in Zach et al. 2007, who take 0.3)."""
+    noise: float = Field(default=2.0, ge=0)
+    """Standard deviation of the sensor's noise, grey values: texture no stronger than it counts less."""
 
 
 class ModelSettings(_Section):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import cv2
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
 from megc_stream.errors import FlowError
 from megc_stream.flow.jit import kernel
-from megc_stream.flow.strain import strain
+from megc_stream.flow.strain import _check_flow, _strain
 
 __all__ = ["Box", "region_features"]
 
@@ -16,33 +17,104 @@ Box = tuple[int, int, int, int]
 """Left, top, right, bottom in px; right and bottom are exclusive."""
 
 
+# Spans below this (px, or px per px) count as none: no flow resolves them, and their reciprocal might overflow.
+_LEAST_SPAN = np.float32(1e-30)
+
+
 @kernel
-def _ranges(flow, strain_map, out):  # type: ignore[no-untyped-def]
-    """Write least value and span of u, v and strain into ``out`` (3, 2)."""
-    height, width = strain_map.shape
-    low_u = high_u = flow[0, 0, 0]
-    low_v = high_v = flow[0, 0, 1]
-    low_s = high_s = strain_map[0, 0]
-    for y in range(height):
-        for x in range(width):
-            u = flow[y, x, 0]
-            v = flow[y, x, 1]
-            s = strain_map[y, x]
-            low_u = min(low_u, u)
-            high_u = max(high_u, u)
-            low_v = min(low_v, v)
-            high_v = max(high_v, v)
-            low_s = min(low_s, s)
-            high_s = max(high_s, s)
-    out[0, 0] = low_u
-    out[0, 1] = high_u - low_u
-    out[1, 0] = low_v
-    out[1, 1] = high_v - low_v
-    out[2, 0] = low_s
-    out[2, 1] = high_s - low_s
+def _ranges(rows, lines, out):  # type: ignore[no-untyped-def]
+    """Write least value and scale to [0, 1] of each channel into ``out`` (C, 2); each of ``rows`` has them in turn."""
+    # Column by column first: that is vector code, a single least value is not.
+    count = rows.shape[1]
+    low = lines[0]
+    high = lines[1]
+    for i in range(count):
+        low[i] = high[i] = rows[0, i]
+    for y in range(1, rows.shape[0]):
+        for i in range(count):
+            low[i] = min(low[i], rows[y, i])
+        for i in range(count):
+            high[i] = max(high[i], rows[y, i])
+    channels = out.shape[0]
+    for channel in range(channels):
+        least = low[channel]
+        most = high[channel]
+        for i in range(channel, count, channels):
+            least = min(least, low[i])
+            most = max(most, high[i])
+        out[channel, 0] = least
+        out[channel, 1] = np.float32(1.0) / (most - least) if most - least > _LEAST_SPAN else np.float32(0.0)
 
 
-def region_features(flow: NDArray[np.float32], boxes: tuple[Box, ...], width: int, height: int) -> NDArray[np.float32]:
+@kernel
+def _place(index, count, size):  # type: ignore[no-untyped-def]
+    """Where among ``size`` pixels the centre of output pixel ``index`` of ``count`` lies; at most on the outer ones."""
+    return min(max((index + 0.5) * (size / count) - 0.5, 0.0), size - 1.0)
+
+
+@kernel
+def _pool(flow, boxes, out, strain, lines, ranges):  # type: ignore[no-untyped-def]
+    """Write the scaled regions of ``flow`` (H, 2 W), u and v in turn, into ``out`` (boxes, height, width, 3).
+
+    ``strain`` (H, W), ``lines`` (2, 2 W) and ``ranges`` (3, 2) are scratch.
+    """
+    _strain(flow, strain)
+    _ranges(flow, lines, ranges[:2])
+    _ranges(strain, lines, ranges[2:])
+    height = out.shape[1]
+    width = out.shape[2]
+    mixed_flow = lines[0]
+    mixed_strain = lines[1]
+    for box in range(boxes.shape[0]):
+        left = boxes[box, 0]
+        top = boxes[box, 1]
+        right = boxes[box, 2]
+        bottom = boxes[box, 3]
+        for y in range(height):
+            # First between two rows, in vector code; then the few columns that are kept.
+            place = _place(y, height, bottom - top)
+            offset = int(place)
+            weight = np.float32(place - offset)
+            a = top + offset
+            b = min(a + 1, bottom - 1)
+            for i in range(flow.shape[1]):
+                mixed_flow[i] = flow[a, i] + weight * (flow[b, i] - flow[a, i])
+            for i in range(strain.shape[1]):
+                mixed_strain[i] = strain[a, i] + weight * (strain[b, i] - strain[a, i])
+            for x in range(width):
+                place = _place(x, width, right - left)
+                offset = int(place)
+                weight = np.float32(place - offset)
+                a = left + offset
+                b = min(a + 1, right - 1)
+                u = mixed_flow[2 * a] + weight * (mixed_flow[2 * b] - mixed_flow[2 * a])
+                v = mixed_flow[2 * a + 1] + weight * (mixed_flow[2 * b + 1] - mixed_flow[2 * a + 1])
+                s = mixed_strain[a] + weight * (mixed_strain[b] - mixed_strain[a])
+                # Scaling and bilinear interpolation commute: scale the few values that are kept.
+                out[box, y, x, 0] = (u - ranges[0, 0]) * ranges[0, 1]
+                out[box, y, x, 1] = (v - ranges[1, 0]) * ranges[1, 1]
+                out[box, y, x, 2] = (s - ranges[2, 0]) * ranges[2, 1]
+
+
+_kept = threading.local()
+
+
+def _scratch(height: int, width: int) -> tuple[NDArray[np.float32], ...]:
+    """Return the last three arguments of ``_pool``, kept for each thread: its kernel runs without the GIL."""
+    arrays: tuple[NDArray[np.float32], ...] | None = getattr(_kept, "arrays", None)
+    if arrays is None or arrays[0].shape != (height, width):
+        arrays = tuple(np.empty(shape, np.float32) for shape in ((height, width), (2, 2 * width), (3, 2)))
+        _kept.arrays = arrays
+    return arrays
+
+
+def region_features(
+    flow: NDArray[np.float32],
+    boxes: tuple[Box, ...],
+    width: int,
+    height: int,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Return u, v and strain of some regions, each channel scaled to [0, 1] by its range over the whole crop.
 
     Parameters
@@ -53,6 +125,8 @@ def region_features(flow: NDArray[np.float32], boxes: tuple[Box, ...], width: in
         Regions in px of the crop; clipped to it.
     width, height
         Size to which every region is resized (bilinear), px.
+    out
+        C-contiguous float32 array for the result; a new one is made without it.
 
     Returns
     -------
@@ -61,16 +135,16 @@ def region_features(flow: NDArray[np.float32], boxes: tuple[Box, ...], width: in
     Raises
     ------
     FlowError
-        A wrong ``flow``, or a box that lies outside the crop.
+        A wrong ``flow`` or ``out``, or a box that lies outside the crop.
     """
-    strain_map = strain(flow)  # checks the flow
-    rows, columns = strain_map.shape
-    channels = np.empty((rows, columns, 3), np.float32)
-    ranges = np.empty((3, 2), np.float32)
-    _ranges(flow, strain_map, ranges)
-    channels[..., :2] = flow
-    channels[..., 2] = strain_map
-    result = np.empty((len(boxes) * height, width, 3), np.float32)
+    pairs = _check_flow(flow)
+    shape = (len(boxes) * height, width, 3)
+    if out is None:
+        out = np.empty(shape, np.float32)
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise FlowError(f"region_features: out is {out.dtype} {out.shape}, expected C-contiguous float32 {shape}")
+    rows, columns = flow.shape[:2]
+    clipped = np.empty((len(boxes), 4), np.int64)
     for index, (left, top, right, bottom) in enumerate(boxes):
         left, right = max(left, 0), min(right, columns)
         top, bottom = max(top, 0), min(bottom, rows)
@@ -79,9 +153,6 @@ def region_features(flow: NDArray[np.float32], boxes: tuple[Box, ...], width: in
                 f"region_features: box {boxes[index]} lies outside the {columns}x{rows} px crop; "
                 "expected left < right and top < bottom inside it"
             )
-        part = result[index * height : (index + 1) * height]
-        part[:] = cv2.resize(channels[top:bottom, left:right], (width, height), interpolation=cv2.INTER_LINEAR)
-    # Scaling and bilinear interpolation commute: scale the few values that are kept.
-    result -= ranges[:, 0]
-    result *= np.divide(1.0, ranges[:, 1], out=np.zeros(3, np.float32), where=ranges[:, 1] > 0)
-    return result
+        clipped[index] = left, top, right, bottom
+    _pool(pairs, clipped, out.reshape(len(boxes), height, width, 3), *_scratch(rows, columns))
+    return out

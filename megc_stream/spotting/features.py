@@ -14,6 +14,7 @@ __all__ = ["mean_features", "mean_regions"]
 
 _SIZE_PX = 42
 _MARGIN_PX = 12
+_CORNERS = np.array([17, 19, 24, 26, 41, 46, 50, 57, 60, 64])
 
 
 def mean_regions(landmarks68: NDArray[Any]) -> tuple[Box, Box]:
@@ -28,22 +29,24 @@ def mean_regions(landmarks68: NDArray[Any]) -> tuple[Box, Box]:
     FlowError
         ``landmarks68`` is not (68, 2) or not finite.
     """
-    if landmarks68.shape != (68, 2) or not np.isfinite(landmarks68).all():
+    if landmarks68.shape != (68, 2) or np.count_nonzero(np.isfinite(landmarks68)) < landmarks68.size:
         raise FlowError(
             f"landmarks68: got {landmarks68.dtype} {landmarks68.shape}, expected finite values, shape (68, 2)"
         )
-    p = np.trunc(landmarks68).astype(np.int64).tolist()
+    p17, p19, p24, p26, p41, p46, p50, p57, p60, p64 = landmarks68.take(_CORNERS, 0).astype(np.int64).tolist()
     brows = (
-        p[17][0] - _MARGIN_PX,
-        min(p[19][1], p[24][1]) - _MARGIN_PX,
-        p[26][0] + _MARGIN_PX,
-        max(p[41][1], p[46][1]) + _MARGIN_PX,
+        p17[0] - _MARGIN_PX,
+        min(p19[1], p24[1]) - _MARGIN_PX,
+        p26[0] + _MARGIN_PX,
+        max(p41[1], p46[1]) + _MARGIN_PX,
     )
-    mouth = (p[60][0] - _MARGIN_PX, p[50][1] - _MARGIN_PX, p[64][0] + _MARGIN_PX, p[57][1] + _MARGIN_PX)
+    mouth = (p60[0] - _MARGIN_PX, p50[1] - _MARGIN_PX, p64[0] + _MARGIN_PX, p57[1] + _MARGIN_PX)
     return brows, mouth
 
 
-def mean_features(flow: NDArray[np.float32], landmarks68: NDArray[Any]) -> NDArray[np.float32]:
+def mean_features(
+    flow: NDArray[np.float32], landmarks68: NDArray[Any], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Return the input of MEAN for one pair (i, i + k).
 
     Parameters
@@ -52,6 +55,8 @@ def mean_features(flow: NDArray[np.float32], landmarks68: NDArray[Any]) -> NDArr
         (128, 128, 2) float32, C-contiguous: motion from crop i to crop i + k, px.
     landmarks68
         (68, 2) landmarks in crop px.
+    out
+        C-contiguous (42, 42, 3) float32 array for the result; a new one is made without it.
 
     Returns
     -------
@@ -69,4 +74,4 @@ def mean_features(flow: NDArray[np.float32], landmarks68: NDArray[Any]) -> NDArr
     code, which takes the flow through OpenCV's approximate polar form. This function does not: the two differ by up
     to 3e-3.
     """
-    return region_features(flow, mean_regions(landmarks68), _SIZE_PX, _SIZE_PX // 2)
+    return region_features(flow, mean_regions(landmarks68), _SIZE_PX, _SIZE_PX // 2, out)

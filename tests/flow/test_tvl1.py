@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from flow_references import bump, moved_pair, textured, tvl1_energy
 
+from megc_stream.benchmarking.flow_measures import end_point_error_px, moving
+from megc_stream.benchmarking.flow_sequences import Case, make_pair
+from megc_stream.benchmarking.textures import make_texture
 from megc_stream.errors import FlowError
 from megc_stream.flow import TVL1Solver
 
@@ -39,18 +42,23 @@ def test_common_shift_is_found(solver: TVL1Solver) -> None:
     assert _error(solver.solve(reference, current, warm=False), truth) < 0.1
 
 
-def test_error_with_sensor_noise_is_near_opencvs() -> None:
+@pytest.mark.parametrize("case", ["sway", "local"])
+def test_error_on_faces_is_no_larger_than_opencvs(solver: TVL1Solver, case: Case) -> None:
     cv2.setNumThreads(1)
-    ours = TVL1Solver(128, 128)
     theirs = cv2.optflow.DualTVL1OpticalFlow_create()
+    texture = make_texture("generated")
     errors = []
     for seed in range(4):
-        truth = bump(x=40 + 12 * seed, y=60, u=1.2, v=-0.8, sigma=10) + np.array([1.0, 0.5])
-        pair = [np.clip(np.rint(i), 0, 255).astype(np.uint8) for i in moved_pair(truth, seed, noise=1.5)]
-        errors.append((_error(ours.solve(*pair, warm=False), truth), _error(theirs.calc(*pair, None), truth)))
-    mean_ours, mean_theirs = np.mean(errors, axis=0)
-    assert mean_ours <= 1.5 * mean_theirs
-    assert mean_ours <= 0.06
+        pair = make_pair(case, texture, 128, seed)
+        moves = moving(pair.local_px)
+        for flow in (
+            solver.solve(pair.reference, pair.current, warm=False),
+            theirs.calc(pair.reference, pair.current, None),
+        ):
+            errors += [end_point_error_px(flow, pair.flow), end_point_error_px(flow, pair.flow, moves)]
+    ours, ours_moving, opencvs, opencvs_moving = np.reshape(errors, (-1, 4)).mean(axis=0)
+    assert ours <= opencvs
+    assert ours_moving <= 0.8 * opencvs_moving
 
 
 def test_it_is_a_minimiser_of_the_tvl1_energy(solver: TVL1Solver) -> None:
@@ -79,7 +87,10 @@ def test_transposed_pictures_give_the_transposed_motion(solver: TVL1Solver) -> N
     reference, current = moved_pair(bump(x=50, y=70, u=1.0, v=0.3))
     flow = solver.solve(reference, current, warm=False)
     turned = solver.solve(np.ascontiguousarray(reference.T), np.ascontiguousarray(current.T), warm=False)
-    assert np.abs(turned.transpose(1, 0, 2)[..., ::-1] - flow).max() < 1e-3
+    # Not to the last bit: the median goes along rows first.
+    difference = np.abs(turned.transpose(1, 0, 2)[..., ::-1] - flow)
+    assert difference.max() < 0.03
+    assert difference.mean() < 1e-3
 
 
 def test_the_smallest_size_works() -> None:
@@ -112,18 +123,22 @@ def test_a_result_is_not_overwritten_by_the_next_call(solver: TVL1Solver) -> Non
     assert np.array_equal(first, kept)
 
 
-def test_out_is_filled_without_allocating(solver: TVL1Solver) -> None:
+@pytest.mark.parametrize("warm", [False, True])
+def test_out_is_filled_without_allocating(solver: TVL1Solver, warm: bool) -> None:
     pair = [image.astype(np.uint8) for image in moved_pair(bump(x=64, y=64, u=1.0, v=1.0))]
     out = np.empty((128, 128, 2), np.float32)
-    assert solver.solve(*pair, warm=False, out=out) is out
+    for _ in range(2):
+        assert solver.solve(*pair, warm=warm, out=out) is out
     tracemalloc.start()
     try:
-        solver.solve(*pair, warm=False, out=out)
+        solver.solve(*pair, warm=warm, out=out)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        solver.solve(*pair, warm=warm, out=out)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # One picture is 65536 bytes, one of the coarsest level 4096: none is made anew.
-    assert peak < 4096
+    assert peak - before < 1024
 
 
 @pytest.mark.parametrize("size", [(24, 32), (48, 100), (129, 127), (256, 256)])
@@ -133,17 +148,44 @@ def test_other_sizes(size: tuple[int, int]) -> None:
     assert _error(TVL1Solver(*size).solve(reference, current), truth) < 0.1
 
 
+def _jumped() -> tuple[np.ndarray, np.ndarray]:
+    wide = textured(128, 256).astype(np.uint8)
+    return wide[:128, :128], wide[:128, 100:228]
+
+
 @pytest.mark.parametrize(
-    "pair",
+    ("pair", "warnings"),
     [
-        (np.zeros((128, 128), np.uint8), np.zeros((128, 128), np.uint8)),
-        (np.zeros((128, 128), np.uint8), np.full((128, 128), 255, np.uint8)),
-        (textured()[:128, :128].astype(np.uint8), np.roll(textured()[:128, :128], 100, 1).astype(np.uint8)),
+        ((np.zeros((128, 128), np.uint8), np.zeros((128, 128), np.uint8)), ("flat", "saturated")),
+        ((np.full((128, 128), 90, np.uint8), np.full((128, 128), 90, np.uint8)), ("flat",)),
+        ((np.zeros((128, 128), np.uint8), np.full((128, 128), 255, np.uint8)), ("flat", "saturated", "mismatch")),
+        (_jumped(), ("mismatch",)),
+        (moved_pair(bump(x=64, y=64, u=1.0, v=1.0), noise=2.0), ()),
     ],
-    ids=["flat", "saturated", "jump of 100 px"],
+    ids=["black", "flat", "black and white", "jump of 100 px", "small motion"],
 )
-def test_hopeless_pairs_stay_finite(solver: TVL1Solver, pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_hopeless_pairs_stay_finite_and_are_flagged(
+    solver: TVL1Solver, pair: tuple[np.ndarray, np.ndarray], warnings: tuple[str, ...]
+) -> None:
     assert np.isfinite(solver.solve(*map(np.ascontiguousarray, pair), warm=False)).all()
+    assert solver.warnings == warnings
+
+
+def test_a_new_solver_has_nothing_to_warn_of() -> None:
+    assert TVL1Solver(16, 16).warnings == ()
+
+
+def test_without_texture_the_motion_of_the_surroundings_is_taken(solver: TVL1Solver) -> None:
+    # A wall: noise alone in one half of the picture.
+    rng = np.random.default_rng(3)
+    reference, current = moved_pair(np.zeros((128, 128, 2)) + np.array([0.7, -0.4]), noise=0.0)
+    for image in (reference, current):
+        image[:, 80:] = 128.0
+        image += rng.normal(0, 1.5, image.shape)
+    believing = TVL1Solver(128, 128, noise=0.0).solve(reference, current)
+    doubting = solver.solve(reference, current, warm=False)
+    errors = [np.linalg.norm(flow - [0.7, -0.4], axis=-1)[8:-8, 84:-8].mean() for flow in (believing, doubting)]
+    assert errors[1] < 0.9 * errors[0]
 
 
 @pytest.mark.parametrize(
@@ -153,6 +195,7 @@ def test_hopeless_pairs_stay_finite(solver: TVL1Solver, pair: tuple[np.ndarray, 
         (np.zeros((128, 128), np.float64), "dtype float64, expected uint8 or float32"),
         (np.zeros((128, 256), np.uint8)[:, ::2], "not C-contiguous"),
         (np.full((128, 128), np.nan, np.float32), "not finite"),
+        (np.full((128, 128), 1e30, np.float32), "beyond 100000"),
     ],
 )
 def test_wrong_pictures_are_named(solver: TVL1Solver, image: np.ndarray, words: str) -> None:
@@ -172,6 +215,8 @@ def test_wrong_out_and_parameters_are_named(solver: TVL1Solver) -> None:
         TVL1Solver(4, 128)
     with pytest.raises(FlowError, match="lam=0"):
         TVL1Solver(128, 128, lam=0)
+    with pytest.raises(FlowError, match="noise=-1"):
+        TVL1Solver(128, 128, noise=-1)
 
 
 def test_two_threads_with_a_solver_each_do_not_disturb_each_other() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_shape_range_and_order_of_the_halves() -> None:
     assert features.dtype == np.float32
     assert features[:21, :, 0].max() == 0
     assert features[21:, :, 0].max() == 1
+
+
+def test_features_are_written_to_out_without_allocating() -> None:
+    flow = np.random.default_rng(0).normal(size=(128, 128, 2)).astype(np.float32)
+    landmarks = _landmarks()
+    out = np.empty((42, 42, 3), np.float32)
+    assert mean_features(flow, landmarks, out) is out
+    assert np.array_equal(out, mean_features(flow, landmarks))
+    tracemalloc.start()
+    mean_features(flow, landmarks, out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1024
 
 
 @pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((68, 2), np.nan)])
