@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,9 +16,11 @@ from megc_stream.capture.opencv_log import quiet_opencv
 from megc_stream.capture.source import ASSUMED_FPS, Picture
 from megc_stream.errors import CaptureError
 
-__all__ = ["FolderReader"]
+__all__ = ["IMAGE_SUFFIXES", "FolderReader", "image_size", "numbered_images"]
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+"""Suffixes, in lower case, of the files that a folder of images is made of."""
+
 # A sequence may have gaps, but numbers this much sparser than its images are dates or other names.
 _MOST_GAPS = 20
 _MOST_GAPS_LEAST = 10_000
@@ -38,6 +40,8 @@ class FolderReader:
         Whether pictures are BGR (H, W, 3) instead of grey (H, W).
     fps
         The rate at which the images were taken; None assumes 30.
+    images
+        What :func:`numbered_images` said of the folder, where it was asked before; None lists the folder.
 
     Raises
     ------
@@ -46,10 +50,17 @@ class FolderReader:
         while reading: an image of another size than the first.
     """
 
-    def __init__(self, folder: Path, *, colour: bool = False, fps: float | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        colour: bool = False,
+        fps: float | None = None,
+        images: Sequence[tuple[int, str]] | None = None,
+    ) -> None:
         self._folder = folder
         self._colour = colour
-        self._images = _numbered_images(folder)
+        self._images = numbered_images(folder) if images is None else images
         self.fps = fps or ASSUMED_FPS
         self.assumed_fps = fps is None
         self.frames: int | None = len(self._images)
@@ -110,8 +121,17 @@ class FolderReader:
         return _decode(data, self._colour)
 
 
-def _numbered_images(folder: Path) -> list[tuple[int, str]]:
-    """Return (number, file name) of the images, ascending by number."""
+def numbered_images(folder: Path) -> list[tuple[int, str]]:
+    """Return (number, file name) of the images of a folder, ascending by the last number in their names.
+
+    The folder is listed once and no file is opened. Files with other suffixes and hidden ones are passed over.
+
+    Raises
+    ------
+    CaptureError
+        The folder cannot be read or holds no image; an image without a number, a number twice, or numbers so sparse
+        that they are no frame numbers.
+    """
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
@@ -119,18 +139,22 @@ def _numbered_images(folder: Path) -> list[tuple[int, str]]:
         raise CaptureError(f"{folder}: the folder cannot be read ({error.strerror})") from error
     images: dict[int, str] = {}
     for name in names:
-        if name.startswith(".") or not name.lower().endswith(_SUFFIXES):
+        if name.startswith(".") or not name.lower().endswith(IMAGE_SUFFIXES):
             continue
-        match = _NUMBER.search(name[: name.rindex(".")])
-        if match is None:
-            raise CaptureError(f"{folder / name}: has no number in its name; expected names such as img0001.jpg")
-        number = int(match[1])
+        stem = name[: name.rindex(".")]
+        digits = stem[len(stem.rstrip("0123456789")) :]  # four times as fast as the expression
+        if not digits:
+            match = _NUMBER.search(stem)
+            if match is None:
+                raise CaptureError(f"{folder / name}: has no number in its name; expected names such as img0001.jpg")
+            digits = match[1]
+        number = int(digits)
         other = images.setdefault(number, name)
         if other is not name:
             a, b = sorted((other, name))
             raise CaptureError(f"{folder}: {a} and {b} have the same number {number}; a folder holds one recording")
     if not images:
-        raise CaptureError(f"{folder}: no images ({len(names)} other files); expected {', '.join(_SUFFIXES)}")
+        raise CaptureError(f"{folder}: no images ({len(names)} other files); expected {', '.join(IMAGE_SUFFIXES)}")
     ordered = sorted(images.items())
     span = ordered[-1][0] - ordered[0][0] + 1
     if span > _MOST_GAPS * len(ordered) + _MOST_GAPS_LEAST:
@@ -140,6 +164,31 @@ def _numbered_images(folder: Path) -> list[tuple[int, str]]:
             "numbers; expected one recording numbered from frame to frame: move foreign images elsewhere"
         )
     return ordered
+
+
+def image_size(path: Path, *, whole: bool = False) -> tuple[int, int] | None:
+    """Return width and height of an image file in px; None where it is damaged.
+
+    Of a JPEG only the header is looked at, unless ``whole`` asks for all of it to be decoded.
+
+    Raises
+    ------
+    CaptureError
+        The file cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be read ({error.strerror})") from error
+    if not whole and data[:2] == b"\xff\xd8" and b"Exif\0" not in data[:64]:
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            pass
+        else:
+            return width, height
+    image = _decode(data, colour=False)
+    return None if image is None else (image.shape[1], image.shape[0])
 
 
 def _decode(data: bytes, colour: bool) -> NDArray[np.uint8] | None:

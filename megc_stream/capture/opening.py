@@ -21,7 +21,10 @@ from megc_stream.settings import CaptureSettings
 __all__ = ["open_source"]
 
 _STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
-_KNOWN = "a camera number, a video file, a folder of images, or an rtsp:// or http:// address"
+_KNOWN = (
+    "a camera number, a video file, a folder of images, an rtsp:// or http:// address, or a recording of a data set "
+    "such as samm-lv:ROOT/006_1"
+)
 
 
 def open_source(

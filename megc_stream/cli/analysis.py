@@ -13,7 +13,8 @@ from types import FrameType
 
 import msgspec
 
-from megc_stream.capture import Source, open_source
+from megc_stream.capture import Source
+from megc_stream.cli.inputs import open_input
 from megc_stream.clock import Clock, MonotonicClock
 from megc_stream.errors import CaptureError, MegcError, UsageError
 from megc_stream.face import FaceAnalyser
@@ -134,9 +135,7 @@ def analyse(
         check_endpoint(settings.pipeline.publish, settings.pipeline.insecure_bind)
     model = MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
     with ExitStack() as stack:
-        source = stack.enter_context(
-            open_source(settings.source, settings.capture, clock=clock, subject=settings.subject, video=settings.video)
-        )
+        source = stack.enter_context(open_input(settings, clock))
         info = source.info
         face = FaceAnalyser(settings.face, info.fps, settings.model.providers)
         spotter = Spotter(settings, model, clock)
