@@ -1,6 +1,6 @@
 """Spot-then-recognise score (STRS) of the Micro-Expression Grand Challenge: found events against true ones.
 
-Rules (the corrected ones; the challenge's published scorer differs in details):
+Rules (the corrected ones; the challenge's published evaluator differs, see :mod:`megc_stream.evaluation.compat`):
 
 - An interval is the set of its frames, onset and offset included. IoU is taken on these sets.
 - Within a video, predictions and truths are matched one to one: pairs with IoU >= 0.5 are taken in order of falling IoU
@@ -11,36 +11,38 @@ Rules (the corrected ones; the challenge's published scorer differs in details):
   where undefined) are averaged over those of the three classes that occur among these TPs, as truth or as prediction;
   a prediction of any other emotion counts against the recall of its truth. F1_analysis is the harmonic mean of the two
   averages.
-- STRS = F1_spot * F1_analysis, and 0 where there is no TP.
+- UF1 is the mean F1 = 2 TP / (2 TP + FP + FN) over the classes that occur as truth or as prediction, UAR the mean
+  recall over the classes that occur as truth, both with the counts of all subjects pooled (See et al., MEGC 2019,
+  "The Second Facial Micro-Expressions Grand Challenge", section III-C).
+- STRS = F1_spot * F1_analysis (Liong et al. 2023, "Spot-then-recognize", Signal Processing: Image Communication 110),
+  and 0 where there is no TP.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
 from megc_stream.errors import DataError
+from megc_stream.evaluation.counts import confusion_of, corrected_scores, share
 
 __all__ = [
-    "ANALYSIS_EMOTIONS",
     "Comparison",
     "Interval",
     "Match",
     "SpottingScore",
     "StrsResult",
+    "check_shared_videos",
     "compare_with_truth",
     "evaluate_strs",
     "length_ceiling",
-    "read_intervals",
+    "match_intervals",
+    "shared_frames",
     "spotting_score",
 ]
 
-ANALYSIS_EMOTIONS = ("negative", "positive", "surprise")
 _LEAST_IOU = 0.5
-_COLUMNS = ("subject", "video", "onset", "offset", "emotion")
 
 
 class Interval(msgspec.Struct, frozen=True, order=True):
@@ -84,7 +86,10 @@ class SpottingScore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StrsResult(msgspec.Struct, frozen=True, kw_only=True):
-    """STRS and what it is made of; ``analysed`` is the number of TPs on which recognition was analysed."""
+    """STRS and what it is made of.
+
+    ``analysed`` is the number of TPs on which recognition was analysed; without any, ``uf1`` and ``uar`` are None.
+    """
 
     strs: float
     spotting: SpottingScore
@@ -92,66 +97,71 @@ class StrsResult(msgspec.Struct, frozen=True, kw_only=True):
     precision_analysis: float
     recall_analysis: float
     f1_analysis: float
+    uf1: float | None = None
+    uar: float | None = None
 
 
-def read_intervals(path: Path) -> list[Interval]:
-    """Read a CSV table with the columns subject, video, onset, offset, emotion; further columns are passed over.
+def match_intervals(found: Sequence[Interval], truth: Sequence[Interval]) -> list[tuple[int, int, float]]:
+    """Match found events with true ones by the rules of this module; emotions do not matter for a match.
 
-    Texts stay texts ("006" is not 6); emotions are put into lower case and may be empty.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, a column is missing, or a cell is malformed; names file, row and column.
+    Returns
+    -------
+    list of (index in ``found``, index in ``truth``, IoU)
+        Ordered by the true interval. Each index occurs at most once.
     """
-    try:
-        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            columns = reader.fieldnames or []
-            for column in _COLUMNS:
-                if column not in columns:
-                    raise DataError(
-                        f"{path}: column '{column}' is missing; got {', '.join(columns) or 'an empty file'}; "
-                        f"expected at least {','.join(_COLUMNS)}"
-                    )
-            return [_interval(path, reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a CSV table of intervals") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a UTF-8 CSV table ({error})") from error
+    matches: list[tuple[int, int, float]] = []
+    by_video = _by_video(truth)
+    for video, here in _by_video(found).items():
+        true = by_video.get(video, [])
+        pairs = []
+        for a, i in enumerate(here):
+            for b, j in enumerate(true):
+                iou = _iou(found[i], truth[j])
+                if iou >= _LEAST_IOU:
+                    pairs.append((-iou, a, b))
+        free_here, free_true = set(range(len(here))), set(range(len(true)))
+        for negative_iou, a, b in sorted(pairs):
+            if a in free_here and b in free_true:
+                free_here.remove(a)
+                free_true.remove(b)
+                matches.append((here[a], true[b], -negative_iou))
+    return sorted(matches, key=lambda match: (truth[match[1]], match[1]))
 
 
 def compare_with_truth(found: Sequence[Interval], truth: Sequence[Interval]) -> Comparison:
-    """Match found events with true ones by the rules of this module; emotions do not matter for a match."""
-    matches: list[Match] = []
-    missed: list[Interval] = []
-    invented: list[Interval] = []
-    for video in sorted({_video(interval) for interval in (*found, *truth)}):
-        # Sorted, so that the order of the rows cannot matter.
-        here = sorted(interval for interval in found if _video(interval) == video)
-        true = sorted(interval for interval in truth if _video(interval) == video)
-        pairs = sorted(
-            (-_iou(a, b), i, j) for i, a in enumerate(here) for j, b in enumerate(true) if _iou(a, b) >= _LEAST_IOU
-        )
-        free_here, free_true = set(range(len(here))), set(range(len(true)))
-        taken = []
-        for negative_iou, i, j in pairs:
-            if i in free_here and j in free_true:
-                free_here.remove(i)
-                free_true.remove(j)
-                taken.append(Match(found=here[i], truth=true[j], iou=-negative_iou))
-        matches += sorted(taken, key=lambda match: match.truth)
-        missed += [true[j] for j in sorted(free_true)]
-        invented += [here[i] for i in sorted(free_here)]
-    return Comparison(found=tuple(matches), missed=tuple(missed), invented=tuple(invented))
+    """Match found events with true ones, see :func:`match_intervals`, and return what is left over as well."""
+    matches = match_intervals(found, truth)
+    matched_found, matched_truth = {i for i, _, _ in matches}, {j for _, j, _ in matches}
+    return Comparison(
+        found=tuple(Match(found=found[i], truth=truth[j], iou=iou) for i, j, iou in matches),
+        missed=tuple(sorted(t for j, t in enumerate(truth) if j not in matched_truth)),
+        invented=tuple(sorted(f for i, f in enumerate(found) if i not in matched_found)),
+    )
 
 
 def spotting_score(comparison: Comparison) -> SpottingScore:
     """Return the counts, precision, recall and F1 of a comparison."""
     tp, fp, fn = len(comparison.found), len(comparison.invented), len(comparison.missed)
-    precision, recall = _share(tp, tp + fp), _share(tp, tp + fn)
-    return SpottingScore(tp=tp, fp=fp, fn=fn, precision=precision, recall=recall, f1=_share(2 * tp, 2 * tp + fp + fn))
+    precision, recall = share(tp, tp + fp), share(tp, tp + fn)
+    return SpottingScore(tp=tp, fp=fp, fn=fn, precision=precision, recall=recall, f1=share(2 * tp, 2 * tp + fp + fn))
+
+
+def check_shared_videos(
+    pred: Sequence[Interval], truth: Sequence[Interval], where: str = "predictions and truth"
+) -> None:
+    """Refuse two sides that cannot belong together.
+
+    Raises
+    ------
+    DataError
+        Both sides hold intervals, but no (subject, video) in common.
+    """
+    videos_pred, videos_truth = sorted({_video(p) for p in pred}), sorted({_video(t) for t in truth})
+    if videos_pred and videos_truth and not set(videos_pred) & set(videos_truth):
+        raise DataError(
+            f"{where} share no (subject, video): got e.g. {videos_pred[0]}, expected e.g. "
+            f"{videos_truth[0]}; name them alike, with --subject and --video of 'megc-stream run'"
+        )
 
 
 def evaluate_strs(pred: Sequence[Interval], truth: Sequence[Interval]) -> StrsResult:
@@ -162,34 +172,21 @@ def evaluate_strs(pred: Sequence[Interval], truth: Sequence[Interval]) -> StrsRe
     DataError
         Both sides hold intervals, but no (subject, video) in common.
     """
-    videos_pred, videos_truth = sorted({_video(p) for p in pred}), sorted({_video(t) for t in truth})
-    if videos_pred and videos_truth and not set(videos_pred) & set(videos_truth):
-        raise DataError(
-            f"predictions and truth share no (subject, video): got e.g. {videos_pred[0]}, expected e.g. "
-            f"{videos_truth[0]}; name them alike, with --subject and --video of 'megc-stream run'"
-        )
+    check_shared_videos(pred, truth)
     comparison = compare_with_truth(pred, truth)
     spotting = spotting_score(comparison)
-    labels = [
-        (match.truth.emotion, match.found.emotion)
-        for match in comparison.found
-        if match.truth.emotion in ANALYSIS_EMOTIONS
-    ]
-    classes = [name for name in ANALYSIS_EMOTIONS if any(name in pair for pair in labels)]
-    precisions, recalls = [], []
-    for name in classes:
-        right = sum(pair == (name, name) for pair in labels)
-        precisions.append(_share(right, sum(predicted == name for _, predicted in labels)))
-        recalls.append(_share(right, sum(true == name for true, _ in labels)))
-    precision, recall = _share(sum(precisions), len(classes)), _share(sum(recalls), len(classes))
-    f1_analysis = _share(2 * precision * recall, precision + recall)
+    confusion = confusion_of([(match.truth.emotion, match.found.emotion) for match in comparison.found])
+    scores = corrected_scores([spotting.tp, spotting.fp, spotting.fn], confusion)
+    analysed = int(confusion.sum())
     return StrsResult(
-        strs=spotting.f1 * f1_analysis,
+        strs=float(scores["STRS"]),
         spotting=spotting,
-        analysed=len(labels),
-        precision_analysis=precision,
-        recall_analysis=recall,
-        f1_analysis=f1_analysis,
+        analysed=analysed,
+        precision_analysis=float(scores["Precision analysis"]) if analysed else 0.0,
+        recall_analysis=float(scores["Recall analysis"]) if analysed else 0.0,
+        f1_analysis=float(scores["F1-score analysis"]),
+        uf1=float(scores["UF1 analysis"]) if analysed else None,
+        uar=float(scores["UAR analysis"]) if analysed else None,
     )
 
 
@@ -200,47 +197,28 @@ def length_ceiling(truth: Sequence[Interval], half_length_frames: int) -> float:
     least 0.5 can be found. 0 without truth.
     """
     length = 2 * half_length_frames + 1
-    within = sum(_LEAST_IOU * max(length, n) <= min(length, n) for n in map(_frames, truth))
-    return _share(within, len(truth))
+    within = sum(_LEAST_IOU * max(length, n) <= min(length, n) for n in (t.offset - t.onset + 1 for t in truth))
+    return share(within, len(truth))
 
 
-def _interval(path: Path, row: int, cells: dict[str | None, str | list[str] | None]) -> Interval:
-    if None in cells:
-        raise DataError(f"{path}, row {row}: more cells than columns; quote cells that contain a comma")
-    texts: dict[str, str] = {}
-    for column in _COLUMNS:
-        cell = cells[column]
-        if not isinstance(cell, str):
-            raise DataError(f"{path}, row {row}, column {column}: the row ends before this cell; expected {_COLUMNS}")
-        texts[column] = cell.strip()
-    for column in ("subject", "video"):
-        if not texts[column]:
-            raise DataError(f"{path}, row {row}, column {column}: got an empty cell; expected a name")
-    onset, offset = (_frame_number(path, row, column, texts[column]) for column in ("onset", "offset"))
-    if offset < onset:
-        raise DataError(f"{path}, row {row}, column offset: got {offset}; expected at least the onset, {onset}")
-    return Interval(texts["subject"], texts["video"], onset, offset, texts["emotion"].lower())
+def shared_frames(a: Interval, b: Interval) -> tuple[int, int]:
+    """Return the sizes of intersection and union of the frames of two intervals of one video, borders included."""
+    shared = max(0, min(a.offset, b.offset) - max(a.onset, b.onset) + 1)
+    return shared, (a.offset - a.onset + 1) + (b.offset - b.onset + 1) - shared
 
 
-def _frame_number(path: Path, row: int, column: str, text: str) -> int:
-    # int() would take "1_000" and other scripts' digits as well.
-    if not (text.isascii() and text.isdigit()):
-        raise DataError(f"{path}, row {row}, column {column}: got '{text}'; expected a whole frame number, 0 or more")
-    return int(text)
+def _by_video(intervals: Sequence[Interval]) -> dict[tuple[str, str], list[int]]:
+    """Return the indices of each video's intervals, sorted, so that the order of the rows cannot matter."""
+    videos: dict[tuple[str, str], list[int]] = {}
+    for index in sorted(range(len(intervals)), key=lambda index: intervals[index]):
+        videos.setdefault(_video(intervals[index]), []).append(index)
+    return videos
 
 
 def _video(interval: Interval) -> tuple[str, str]:
     return interval.subject, interval.video
 
 
-def _frames(interval: Interval) -> int:
-    return interval.offset - interval.onset + 1
-
-
 def _iou(a: Interval, b: Interval) -> float:
-    shared = max(0, min(a.offset, b.offset) - max(a.onset, b.onset) + 1)
-    return shared / (_frames(a) + _frames(b) - shared)
-
-
-def _share(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else 0.0
+    shared, union = shared_frames(a, b)
+    return shared / union

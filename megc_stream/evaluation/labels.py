@@ -1,0 +1,158 @@
+"""Labels of the challenge, and how they are read out of an answer in words.
+
+An answer names a class if, in lower case and without punctuation around it, it is that label; else by the words
+"coarse expression class is X" or "fine-grained expression class is X"; else by the first label that occurs in it as a
+word. An answer that names none is wrong for every class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from megc_stream.evaluation.questions import normalised
+
+__all__ = [
+    "ACTION_UNITS",
+    "COARSE",
+    "COARSE_OF",
+    "EVENT_TYPES",
+    "FINE",
+    "fine_labels",
+    "parse_coarse",
+    "parse_count",
+    "parse_event_type",
+    "parse_fine",
+    "parse_units",
+]
+
+COARSE = ("negative", "positive", "surprise")
+
+FINE: dict[str, tuple[str, ...]] = {
+    "samm": ("anger", "happiness", "surprise", "contempt", "disgust", "fear", "sadness"),
+    "casme2": ("disgust", "happiness", "repression", "surprise"),
+    "casme3": ("happiness", "surprise", "fear", "disgust", "anger", "sadness"),
+}
+"""Fine-grained classes by data set, as the question files use them."""
+
+COARSE_OF = {
+    "negative": "negative",
+    "positive": "positive",
+    "surprise": "surprise",
+    "happiness": "positive",
+    "happy": "positive",
+    "anger": "negative",
+    "contempt": "negative",
+    "disgust": "negative",
+    "fear": "negative",
+    "repression": "negative",
+    "sad": "negative",
+    "sadness": "negative",
+    "other": "others",
+    "others": "others",
+    "neutral": "neutral",
+}
+"""The challenge's mapping of emotions to its three classes; "others" and "neutral" are none of them."""
+
+EVENT_TYPES = ("micro-expression", "macro-expression")
+
+ACTION_UNITS = {
+    1: "inner brow raiser",
+    2: "outer brow raiser",
+    4: "brow lowerer",
+    5: "upper lid raiser",
+    6: "cheek raiser",
+    7: "lid tightener",
+    9: "nose wrinkler",
+    10: "upper lip raiser",
+    12: "lip corner puller",
+    14: "dimpler",
+    15: "lip corner depressor",
+    16: "lower lip depressor",
+    17: "chin raiser",
+    20: "lip stretcher",
+    21: "neck tightener",
+    23: "lip tightener",
+    24: "lip pressor",
+    25: "lips part",
+    26: "jaw drop",
+    31: "jaw clencher",
+    38: "nostril dilater",
+    39: "nostril compress",
+    43: "eye closure",
+    56: "tilt right",
+    61: "eyes left",
+}
+"""Names of action units, by FACS number, as the question files spell them."""
+
+_NUMBER_WORDS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
+_NO_UNITS = ("", "none", "no", "no action unit", "no action units", "nothing")
+
+
+def fine_labels(dataset: str) -> tuple[str, ...]:
+    """Return the fine-grained classes of a data set ("samm", "casme3_test", ...); all of them where it is unknown."""
+    name = dataset.casefold()
+    if name.startswith("samm"):
+        return FINE["samm"]
+    if name.startswith("casme2"):
+        return FINE["casme2"]
+    if name.startswith("cas"):
+        return FINE["casme3"]
+    return tuple(sorted({label for labels in FINE.values() for label in labels}))
+
+
+def parse_coarse(answer: str) -> str:
+    """Return the coarse class that an answer names by the rules of this module; "" for none."""
+    return _parse(answer, COARSE, "coarse expression class is")
+
+
+def parse_fine(answer: str) -> str:
+    """Return the fine-grained class that an answer names by the rules of this module; "" for none."""
+    return _parse(answer, fine_labels(""), "fine-grained expression class is")
+
+
+def parse_event_type(answer: str) -> str:
+    """Return "micro-expression" or "macro-expression" by the first "micro" or "macro" of an answer; "" for none."""
+    match = re.search(r"\b(micro|macro)", normalised(answer))
+    return f"{match[1]}-expression" if match else ""
+
+
+def parse_count(answer: str) -> int | None:
+    """Return the first whole number of an answer, in up to 6 digits or as a word up to twenty; None for none."""
+    for word in re.findall(r"[0-9]+|[a-z]+", answer.casefold()):
+        if word.isdigit():
+            return int(word) if len(word) <= 6 else None
+        if word in _NUMBER_WORDS:
+            return _NUMBER_WORDS.index(word)
+    return None
+
+
+def parse_units(answer: str) -> frozenset[str]:
+    """Return the action units that an answer lists.
+
+    Names are separated by commas, semicolons, line ends or "and"; words up to a colon are an introduction; "AU4" and
+    "4" stand for the name of that number, a name after a number for itself. Unknown names are kept: they are wrong.
+    """
+    listed = answer.rpartition(":")[2]
+    units = set()
+    for part in re.split(r"[,;\n]|\band\b", listed):
+        name = normalised(part)
+        numbered = re.fullmatch(r"(?:au *)?([0-9]{1,2})(?:[ (]+([a-z ]+)\)?)?", name)
+        if numbered:
+            name = numbered[2] or ACTION_UNITS.get(int(numbered[1]), name)
+        name = normalised(name.replace("-", " "))
+        if name not in _NO_UNITS:
+            units.add(name)
+    return frozenset(units)
+
+
+def _parse(answer: str, labels: Collection[str], phrase: str) -> str:
+    text = normalised(answer)
+    if text in labels:
+        return text
+    names = "|".join(labels)
+    match = re.search(rf"\b{phrase} ({names})\b", text) or re.search(rf"\b({names})\b", text)
+    return match[1] if match else ""
