@@ -28,21 +28,16 @@ def examine() -> dict[str, Any]:
     import cv2
     import onnxruntime
 
-    from megc_stream.models import MeanModel, OnnxModel, find_mean, model_path, shipped_models
+    from megc_stream.models import installed_models, verify_model
     from megc_stream.output.run_record import environment
 
     problems: list[str] = []
     models: dict[str, str] = {}
-    for name in shipped_models():
-        path = model_path(f"{name}.onnx")
-        try:
-            if name.startswith("mean-"):
-                models[name] = MeanModel(find_mean(name)).info.sha256
-            else:
-                models[name] = f"{len(OnnxModel(path).inputs)} input"
-        except MegcError as error:
-            models[name] = "damaged"
-            problems.append(str(error))
+    for name, path in installed_models().items():
+        checked = verify_model(name, path)
+        models[name] = "damaged" if checked.problem else checked.sha256
+        if checked.problem:
+            problems.append(f"model {name}: {checked.problem}")
     needed = ("mediapipe-face-detector", "mediapipe-face-mesh", "mean-synthetic")
     problems.extend(f"model {name}: missing; reinstall megc-stream" for name in needed if name not in models)
     return {

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megc_stream.errors import ModelError
-from megc_stream.models.session import OnnxModel, model_path, sha256_of, shipped_models
+from megc_stream.models.mean_graph import check_features
+from megc_stream.models.registry import entries
+from megc_stream.models.session import OnnxModel, fetched_models, model_path, sha256_of, shipped_models
 
 __all__ = ["MeanInfo", "MeanModel", "find_mean"]
 
@@ -33,7 +35,7 @@ class MeanInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_mean(name: str) -> Path:
-    """Return the file of a MEAN model given by the name of a shipped model or as the path of an .onnx file.
+    """Return the file of a MEAN model, given by the name of a shipped or fetched model or as the path of an .onnx file.
 
     Raises
     ------
@@ -44,12 +46,21 @@ def find_mean(name: str) -> Path:
         if not Path(name).is_file():
             raise ModelError(f"model {name}: no such file; expected an .onnx file with MEAN's input and outputs")
         return Path(name)
-    known = [stem for stem in shipped_models() if stem.startswith("mean-")]
-    if name not in known:
+    shipped = [stem for stem in shipped_models() if stem.startswith("mean-")]
+    if name in shipped:
+        return model_path(f"{name}.onnx")
+    fetched = fetched_models()
+    if name in fetched:
+        return fetched[name]
+    known = entries().get(name.partition("-fold-")[0])
+    if known is not None and known.folds:
         raise ModelError(
-            f"model '{name}': unknown; expected one of {', '.join(known) or 'none'}, or the path of an .onnx file"
+            f"model '{name}': not fetched yet; 'megc-stream models fetch {known.name}' does it, or says how"
         )
-    return model_path(f"{name}.onnx")
+    raise ModelError(
+        f"model '{name}': unknown; expected one of {', '.join([*shipped, *fetched]) or 'none'}, or the path of an "
+        ".onnx file"
+    )
 
 
 class MeanModel:
@@ -71,6 +82,7 @@ class MeanModel:
 
     def __init__(self, path: Path, providers: Sequence[str] = ("cpu",), threads: int = 1) -> None:
         self._model = OnnxModel(path, providers, threads)
+        self.metadata = self._model.metadata
         self._check_shapes(path)
         self.info = self._read_info(path)
         spot, recog = self._first_run(path)
@@ -84,6 +96,29 @@ class MeanModel:
         """Return spotting scores (B,) and class probabilities (B, C) of features (B, 42, 42, 3) float32 in [0, 1]."""
         spot, recog = self._model.run({_INPUT: features})
         return spot[:, 0], recog
+
+    def difference(self) -> float | None:
+        """Return how far the outputs for :func:`check_features` are from those recorded in the file; None without any.
+
+        Raises
+        ------
+        ModelError
+            The recorded outputs cannot be read.
+        """
+        if "check_spot" not in self.metadata or "check_recog" not in self.metadata:
+            return None
+        spot, recog = self.score(check_features())
+        try:
+            wanted_spot, wanted_recog = (
+                np.array(msgspec.json.decode(self.metadata[key], type=list[float]))
+                for key in ("check_spot", "check_recog")
+            )
+            return float(max(np.abs(spot - wanted_spot).max(), np.abs(recog[0] - wanted_recog).max()))
+        except (ValueError, msgspec.DecodeError) as error:
+            raise ModelError(
+                f"model {self.info.name}: recorded outputs cannot be read ({error}); expected one score and "
+                f"{len(self.info.classes)} probabilities"
+            ) from error
 
     def _first_run(self, path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         # Batches of one and of two: a file with a fixed batch passes one of them at most.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from megc_stream.errors import ModelError
 
-__all__ = ["OnnxModel", "model_path", "sha256_of", "shipped_models"]
+__all__ = ["OnnxModel", "cache_folder", "fetched_models", "model_path", "sha256_of", "shipped_models"]
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -42,6 +42,18 @@ def model_path(file_name: str) -> Path:
 def shipped_models() -> list[str]:
     """Return the names (file stems) of all ONNX files that come with the package, sorted."""
     return sorted({file.stem for folder in (_INSTALLED, _CHECKOUT) for file in folder.glob("*.onnx")})
+
+
+def cache_folder() -> Path:
+    """Return the user's folder of fetched models; it may not exist."""
+    import pooch
+
+    return Path(pooch.os_cache("megc-stream")) / "models"
+
+
+def fetched_models() -> dict[str, Path]:
+    """Return the ONNX files in :func:`cache_folder` by name, sorted."""
+    return {file.stem: file for file in sorted(cache_folder().glob("[!.]*.onnx"))}
 
 
 def sha256_of(path: Path) -> str:
