@@ -26,7 +26,7 @@ from megc_stream.output.run_folder import INTERVALS, RESULT_FILES, RUN
 from megc_stream.output.run_record import RunRecord, environment, redacted
 from megc_stream.settings import Settings
 
-__all__ = ["Outcome", "batch_command"]
+__all__ = ["BatchResult", "Outcome", "batch_command", "run_batch"]
 
 # Where a run comes from and goes to has no bearing on its results.
 _BESIDE_THE_POINT = ("source", "subject", "video", "pipeline", "output")
@@ -45,6 +45,23 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch left in ``folder``; ``skipped`` of its ``recordings`` were complete before, ``complete`` are now."""
+
+    folder: str
+    intervals: str
+    recordings: int
+    skipped: int
+    complete: int
+    events: int
+    runs: tuple[Outcome, ...]
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The runs that failed, by video."""
+        return tuple(outcome for outcome in self.runs if outcome.error)
+
+
 def batch_command(
     root: Path,
     layout: str,
@@ -56,7 +73,41 @@ def batch_command(
     overwrite: bool,
     json_file: str | None,
 ) -> None:
-    """Analyse the recordings and pool their intervals; see :func:`megc_stream.cli.batch.batch`."""
+    """Analyse the recordings and tell; see :func:`megc_stream.cli.batch.batch`."""
+    result = run_batch(root, layout, settings, out, jobs=jobs, only=only, overwrite=overwrite)
+    report_json(json_file, msgspec.to_builtins(result))
+    note(f"{result.complete} of {result.recordings} recordings complete, {result.events} expressions found")
+    if json_file != "-":
+        say(result.intervals)
+    for outcome in result.failed:
+        note(f"failed: {outcome.video}: {outcome.error}")
+    if failed := result.failed:
+        names = ", ".join(outcome.video for outcome in failed[:5]) + (", ..." if len(failed) > 5 else "")
+        raise MegcError(f"{len(failed)} of {result.recordings} recordings failed: {names}")
+    if result.complete < result.recordings:
+        raise MegcError(
+            f"stopped with {result.complete} of {result.recordings} recordings complete; "
+            "the same command goes on from there"
+        )
+
+
+def run_batch(
+    root: Path,
+    layout: str,
+    settings: Settings,
+    out: Path | None,
+    *,
+    jobs: int,
+    only: Sequence[str],
+    overwrite: bool,
+) -> BatchResult:
+    """Analyse the recordings and pool their intervals; failed and stopped runs are in the result.
+
+    Raises
+    ------
+    MegcError
+        The data set or a setting is at fault, or results of other settings are in the way.
+    """
     listed = list_recordings(layout, root)
     chosen = _chosen(listed, only)
     out = _prepare(out, layout, root)
@@ -84,34 +135,18 @@ def batch_command(
     if done:
         note(f"{len(done)} of {len(tasks)} recordings are complete already")
     outcomes = _run_all(to_do, jobs, len(tasks))
-    failed = sorted((outcome for outcome in outcomes if outcome.error), key=lambda outcome: outcome.video)
     # Asked of the folders: after Ctrl-C a run may end well that nobody waited for.
     complete = [name for name, task in tasks if _state(out / name, task, checksum) == "complete"]
     events = _pool(out, [name for name, task, _ in everything if _state(out / name, task, checksum) == "complete"])
-    report_json(
-        json_file,
-        {
-            "folder": str(out),
-            "intervals": str(out / INTERVALS),
-            "recordings": len(tasks),
-            "skipped": len(done),
-            "complete": len(complete),
-            "events": events,
-            "runs": [msgspec.to_builtins(outcome) for outcome in sorted(outcomes, key=lambda o: o.video)],
-        },
+    return BatchResult(
+        folder=str(out),
+        intervals=str(out / INTERVALS),
+        recordings=len(tasks),
+        skipped=len(done),
+        complete=len(complete),
+        events=events,
+        runs=tuple(sorted(outcomes, key=lambda outcome: outcome.video)),
     )
-    note(f"{len(complete)} of {len(tasks)} recordings complete, {events} expressions found")
-    if json_file != "-":
-        say(str(out / INTERVALS))
-    for outcome in failed:
-        note(f"failed: {outcome.video}: {outcome.error}")
-    if failed:
-        names = ", ".join(outcome.video for outcome in failed[:5]) + (", ..." if len(failed) > 5 else "")
-        raise MegcError(f"{len(failed)} of {len(tasks)} recordings failed: {names}")
-    if len(complete) < len(tasks):
-        raise MegcError(
-            f"stopped with {len(complete)} of {len(tasks)} recordings complete; the same command goes on from there"
-        )
 
 
 def _chosen(places: list[Place], only: Sequence[str]) -> list[Place]:

@@ -186,6 +186,7 @@ def read_sheets(path: Path, shown: str) -> list[Sheet]:
         zipfile.BadZipFile,
         zlib.error,
         NotImplementedError,
+        RuntimeError,  # of zipfile: the content is encrypted
         EOFError,
         OSError,
         ValueError,

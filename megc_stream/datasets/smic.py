@@ -29,13 +29,19 @@ _OPTIONAL = {"first": ("FirstF", "First")}
 def _look(camera: str, root: Path, log: Log) -> Tree:
     base = root.absolute()
 
-    def words(path: Path) -> set[str]:
-        """Return the words in the names from the root on, in upper case."""
-        names = (base.name, *path.relative_to(base).parts)
-        return {word for name in names for word in re.split(r"[\W_]+", name.upper())}
+    def words(name: str) -> set[str]:
+        return set(re.split(r"[\W_]+", name.upper()))
 
     def is_ours(path: Path) -> bool:
-        return not words(path) & (_FPS.keys() - {camera}) or camera in words(path)
+        """Return whether the innermost name with a camera in it, that of the root at last, names ours, or none does."""
+        for name in (*reversed(path.relative_to(base).parts), base.name):
+            cameras = words(name) & _FPS.keys()
+            if cameras:
+                return camera in cameras
+        return True
+
+    def is_short(path: Path) -> bool:
+        return any("MICRO" in words(name) for name in path.relative_to(base).parts[:-1])
 
     def place(folder: Path) -> Place | None:
         if not _CLIP.fullmatch(folder.name):
@@ -45,7 +51,7 @@ def _look(camera: str, root: Path, log: Log) -> Tree:
 
     tree = walk(root, place, log)
     # The three cameras have the same names of clips; the short clips lie under "micro" and "non_micro".
-    kept = [place for place in tree.places if is_ours(place.path) and "MICRO" not in words(place.path.parent)]
+    kept = [place for place in tree.places if is_ours(place.path) and not is_short(place.path)]
     return Tree(root=tree.root, places=tuple(kept), sheets=tuple(path for path in tree.sheets if is_ours(path)))
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "StrScore",
     "SubjectRow",
     "evaluate_str",
+    "report_set",
     "score_intervals",
 ]
 
@@ -175,7 +176,7 @@ def evaluate_str(
         where = "predictions and truth" if len(sets) == 1 else f"{one.name}: predictions and truth"
         check_shared_videos([row.interval for row in named.pred], [row.interval for row in named.truth], where)
         paired.append(named)
-    reports = {one.name: _report(one, mode, resamples, seed) for one in paired}
+    reports = {one.name: report_set(one, mode, resamples, seed) for one in paired}
     if len(paired) == 1:
         return reports[paired[0].name], reports
     pooled = IntervalSet(
@@ -183,10 +184,11 @@ def evaluate_str(
         pred=[_within(one.name, row) for one in paired for row in one.pred],
         truth=[_within(one.name, row) for one in paired for row in one.truth],
     )
-    return _report(pooled, mode, resamples, seed), reports
+    return report_set(pooled, mode, resamples, seed), reports
 
 
-def _report(one: IntervalSet, mode: Mode, resamples: int, seed: int) -> StrReport:
+def report_set(one: IntervalSet, mode: Mode, resamples: int, seed: int) -> StrReport:
+    """Return the report of one set, also where predictions and truth share no video; see :func:`evaluate_str`."""
     pred, truth = [row.interval for row in one.pred], [row.interval for row in one.truth]
     published = match_published(pred, truth)
     by_mode: dict[Mode, _Counted] = {

@@ -34,6 +34,7 @@ _PACKAGES = (
     "pydantic",
     "pyzmq",
     "scipy",
+    "torch",
 )
 
 

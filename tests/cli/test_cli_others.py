@@ -8,27 +8,50 @@ from outcome import Command
 
 from megc_stream.settings import Settings
 
+GROUPS = [["bench"], ["config"], ["datasets"], ["evaluate"], ["models"], ["submit"], ["synth"], ["table"], ["train"]]
 COMMANDS = [
-    [],
-    ["run"],
-    ["demo"],
-    ["subscribe"],
-    ["doctor"],
-    ["config"],
-    ["config", "show"],
+    ["batch"],
+    ["bench", "flow"],
     ["config", "schema"],
+    ["config", "show"],
+    ["datasets", "check"],
+    ["demo"],
+    ["doctor"],
+    ["evaluate", "lvqa"],
+    ["evaluate", "str"],
+    ["evaluate", "vqa"],
+    ["models", "fetch"],
+    ["models", "import-mean"],
+    ["models", "info"],
+    ["models", "list"],
+    ["models", "verify"],
+    ["run"],
+    ["submit", "lvqa"],
+    ["submit", "str"],
+    ["submit", "vqa"],
+    ["subscribe"],
     ["synth", "clip"],
     ["synth", "inject"],
+    ["table", "str"],
     ["train", "mean"],
+    ["train", "synthetic"],
 ]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: "-".join(words) or "top")
+@pytest.mark.parametrize("words", COMMANDS, ids="-".join)
 def test_every_command_has_help_with_an_example(command: Command, words: list[str]) -> None:
     done = command(*words, "--help")
     assert done.code == 0
-    if words and words not in (["config"],):
-        assert "Example: megc-stream " + " ".join(words) in done.out
+    assert "Example: megc-stream " + " ".join(words) in done.out
+
+
+@pytest.mark.parametrize("words", [[], *GROUPS], ids=lambda words: "-".join(words) or "top")
+def test_every_group_lists_its_commands(command: Command, words: list[str]) -> None:
+    done = command(*words, "--help")
+    assert done.code == 0
+    for inner in COMMANDS:
+        if inner[: len(words)] == words:
+            assert inner[len(words)] in done.out
 
 
 def test_version(command: Command) -> None:
