@@ -89,11 +89,11 @@ class FaceSettings(_Section):
 class FlowSettings(_Section):
     """TV-L1 optical flow between the two crops of a pair."""
 
-    lam: float = Field(default=0.15, gt=0)
+    lam: float = Field(default=0.15, ge=1e-4, le=1e4)
     """Weight of the data term on 0..255 grey values (lambda in Zach et al. 2007)."""
-    theta: float = Field(default=0.12, gt=0)
+    theta: float = Field(default=0.12, ge=1e-4, le=1e4)
     """Coupling of the data and smoothness steps (theta in Zach et al. 2007, who take 0.3)."""
-    noise: float = Field(default=2.0, ge=0)
+    noise: float = Field(default=2.0, ge=0, le=255)
     """Standard deviation of the sensor's noise, grey values: texture no stronger than it counts less."""
 
 

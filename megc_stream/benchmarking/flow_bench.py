@@ -49,6 +49,8 @@ _WARM, _COLD = "tvl1solver warm", "tvl1solver cold"
 _FARNEBACK = "opencv farneback"
 _DIS = ("opencv dis ultrafast", "opencv dis fast", "opencv dis medium")
 _REFERENCE_PX = 128
+# The case of single pairs that the targets speak of: local motion and a common shift, with noise.
+_SINGLE = "sway"
 _CALIBRATION_STEPS = 200_000
 
 Image = NDArray[np.uint8]
@@ -341,17 +343,20 @@ def _feature_cost(flow: NDArray[np.float32], calls: int = 300) -> FeatureCost:
 
 
 def _targets(figures: SizeFigures, features: FeatureCost) -> tuple[Target, ...]:
-    streaming, clean = figures.cases[STREAMING], figures.cases["clean"]
+    streaming, single, clean = figures.cases[STREAMING], figures.cases[_SINGLE], figures.cases["clean"]
     targets = []
-    for name, goal, least in ((_WARM, 400.0, 150.0), (_COLD, 250.0, 100.0)):
-        targets.append(_at_least(f"{name}: times DualTVL1, streaming", streaming[name].times_dual, goal, least))
-        targets.extend(_errors_no_larger(name, streaming, (_BASE,)))
+    for name, case, where, goal, least in (
+        (_WARM, streaming, STREAMING, 400.0, 150.0),
+        (_COLD, single, "single pairs", 250.0, 100.0),
+    ):
+        targets.append(_at_least(f"{name}: times DualTVL1, {where}", case[name].times_dual, goal, least))
+        targets.extend(_errors_no_larger(name, case, where, (_BASE,)))
     targets.append(
         _at_least(
-            f"{_COLD}: times Farneback, streaming", streaming[_FARNEBACK].ms_p50 / streaming[_COLD].ms_p50, 1.0, None
+            f"{_COLD}: times Farneback, single pairs", single[_FARNEBACK].ms_p50 / single[_COLD].ms_p50, 1.0, None
         )
     )
-    targets.extend(_errors_no_larger(_COLD, streaming, (_FARNEBACK, *_DIS)))
+    targets.extend(_errors_no_larger(_COLD, single, "single pairs", (_FARNEBACK, *_DIS)))
     targets.append(
         _at_most(f"{_COLD}: energy / DualTVL1's, noise-free pairs", clean[_COLD].energy / clean[_BASE].energy, 1.0)
     )
@@ -359,15 +364,17 @@ def _targets(figures: SizeFigures, features: FeatureCost) -> tuple[Target, ...]:
     return tuple(targets)
 
 
-def _errors_no_larger(name: str, case: dict[str, MethodFigures], others: tuple[str, ...]) -> Iterator[Target]:
+def _errors_no_larger(
+    name: str, case: dict[str, MethodFigures], where: str, others: tuple[str, ...]
+) -> Iterator[Target]:
     """Yield the errors of a method as a share of the least of some others, over the crop and where the face moves."""
     whose = "DualTVL1's" if others == (_BASE,) else "the least of Farneback's and DIS'"
     least_px = min(case[other].error_px for other in others)
-    yield _at_most(f"{name}: error / {whose}, streaming", case[name].error_px / least_px, 1.0)
+    yield _at_most(f"{name}: error / {whose}, {where}", case[name].error_px / least_px, 1.0)
     moving_px = [case[other].moving_error_px or math.inf for other in others]
     own_px = case[name].moving_error_px
     if own_px is not None:
-        yield _at_most(f"{name}: error where the face moves / {whose}, streaming", own_px / min(moving_px), 1.0)
+        yield _at_most(f"{name}: error where the face moves / {whose}, {where}", own_px / min(moving_px), 1.0)
 
 
 def _at_least(name: str, value: float, goal: float, least: float | None) -> Target:

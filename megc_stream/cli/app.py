@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from megc_stream import __version__
+from megc_stream.cli import batch, bench, datasets, evaluate, models, submit, table, train
+from megc_stream.cli.options import ConfigOption, JsonOption
 
 __all__ = ["app"]
 
@@ -22,15 +24,16 @@ app = typer.Typer(
 )
 _config = typer.Typer(help="Show the settings in force, or their schema.", no_args_is_help=True)
 _synth = typer.Typer(help="Make clips with known micro-expressions.", no_args_is_help=True)
-_train = typer.Typer(help="Train models (extra 'train').", no_args_is_help=True)
 app.add_typer(_config, name="config")
 app.add_typer(_synth, name="synth")
-app.add_typer(_train, name="train")
-
-JsonOption = Annotated[
-    str | None, typer.Option("--json", metavar="FILE", help="Write the result as JSON; - is stdout.")
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="TOML file with settings.")]
+app.add_typer(train.app, name="train")
+app.add_typer(bench.app, name="bench")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(submit.app, name="submit")
+app.add_typer(table.app, name="table")
+app.add_typer(models.app, name="models")
+app.add_typer(batch.app)
 
 
 class Spotting(StrEnum):
@@ -65,7 +68,11 @@ def _main(
 @app.command(epilog="Example: megc-stream run clip.mp4 --out results --with-images")
 def run(
     source: Annotated[
-        str | None, typer.Argument(help="Camera number, video file, folder of images, or rtsp:// http:// address.")
+        str | None,
+        typer.Argument(
+            help="Camera number, video file, folder of images, rtsp:// http:// address, or a recording of a data set "
+            "such as samm-lv:ROOT/006_1."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results [./megc-runs/<stem>-<date>].")] = None,
     overwrite: Annotated[
@@ -206,16 +213,3 @@ def synth_inject(
     from megc_stream.cli.synth import inject_command
 
     inject_command(source, out, events=events, seed=seed, fps=fps, overwrite=overwrite)
-
-
-@_train.command("mean", epilog="Example: megc-stream train mean --portraits portraits --out mean-mine.onnx")
-def train_mean(
-    portraits: Annotated[Path, typer.Option(help="Folder of frontal portraits, one or more per person.")],
-    out: Annotated[Path, typer.Option(help="The ONNX file to write; its card goes beside it as .md.")],
-    cache: Annotated[Path | None, typer.Option(help="Folder that keeps features between runs.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of clips, split and training.")] = 0,
-) -> None:
-    """Train MEAN on synthetic clips of portraits, score it on persons it never saw, write model and card."""
-    from megc_stream.cli.train import train_command
-
-    train_command(portraits, out, cache, seed)

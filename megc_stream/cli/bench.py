@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,6 +53,7 @@ def flow(
     from megc_stream.benchmarking import FlowBenchSettings, bench_flow
     from megc_stream.benchmarking.textures import default_texture
     from megc_stream.cli.console import note, report_json
+    from megc_stream.errors import UsageError
 
     usual = (
         FlowBenchSettings(sizes=(128,), pairs=1, rounds=1, stream_pairs=60, every=12) if quick else FlowBenchSettings()
@@ -64,6 +66,8 @@ def flow(
         every=usual.every,
         texture=default_texture() if texture is None else texture.value,
     )
+    if json_file not in (None, "-") and not Path(json_file).absolute().parent.is_dir():
+        raise UsageError(f"--json {json_file}: no folder {Path(json_file).parent}; make it first")
     result = bench_flow(settings, note)
     report_json(json_file, msgspec.to_builtins(result))
     if json_file != "-":

@@ -43,7 +43,9 @@ def _find(layout: str, rest: str) -> Recording:
         return find_recording(layout, path.parent, path.name)
     except DataError:
         # The last two parts may be subject and video.
-        if not path.parent.name or not path.parent.parent.is_dir():
+        # Only below a subject's folder that exists: the search goes deep, and a wrong ROOT must not send it through
+        # everything beside that.
+        if not path.parent.is_dir() or path.parent.parent == Path(path.anchor):
             raise
         try:
             return find_recording(layout, path.parent.parent, f"{path.parent.name}/{path.name}")

@@ -150,8 +150,16 @@ def place_events(
     """Look every event up in its recording; sorted by subject, video and onset."""
     absent: dict[tuple[str, str], list[Draft]] = {}
     annotations = []
+    seen: dict[tuple[str, str, int, int], int] = {}
     for draft in drafts:
         key = (draft.subject, draft.video)
+        first_row = seen.setdefault((*key, draft.onset, draft.offset), draft.row.number)
+        if first_row != draft.row.number:
+            log.warning(
+                draft.row.file,
+                f"the event {draft.onset} to {draft.offset} of {draft.video} is in row {first_row} too; both count",
+                draft.row.number,
+            )
         recording = recordings.get(key)
         if recording is None:
             absent.setdefault(key, []).append(draft)

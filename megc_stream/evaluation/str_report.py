@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -415,6 +416,15 @@ def _notes(
         notes.append("micro and macro: need a column type or fps")
     elif duration.unknown:
         notes.append(f"micro and macro: {duration.unknown} events have neither type nor fps and are left out")
+    for side, rows in (("truths", one.truth), ("predictions", one.pred)):
+        other = Counter(row.interval.emotion for row in rows)
+        for emotion in ("", *ANALYSIS_EMOTIONS, "others", "other", "neutral"):
+            del other[emotion]
+        if other:
+            notes.append(
+                f"emotions: {other.total()} of {len(rows)} {side} are none of {', '.join(ANALYSIS_EMOTIONS)} or "
+                f"others, e.g. '{other.most_common(1)[0][0][:40]}'; the analysis knows no finer ones"
+            )
     if subjects < 2:
         notes.append("confidence intervals: need at least 2 subjects")
     return tuple(notes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,7 @@ Pair = tuple[NDArray[Any], NDArray[Any]]
 
 
 def solve_batch(
-    pairs: Sequence[Pair], *, threads: int = 1, lam: float = 0.15, theta: float = 0.12, noise: float = 2.0
+    pairs: Iterable[Pair], *, threads: int = 1, lam: float = 0.15, theta: float = 0.12, noise: float = 2.0
 ) -> NDArray[np.float32]:
     """Return the flow of many pairs of one size, each solved cold: the result does not depend on ``threads``.
 
@@ -42,6 +42,10 @@ def solve_batch(
     """
     if threads < 1:
         raise FlowError(f"solve_batch: got threads={threads}, expected at least 1")
+    pairs = list(pairs)
+    for index, pair in enumerate(pairs):
+        if len(pair) != 2 or not all(isinstance(picture, np.ndarray) for picture in pair):
+            raise FlowError(f"solve_batch, pair {index}: expected two numpy arrays, reference and current")
     if not pairs:
         return np.empty((0, 0, 0, 2), np.float32)
     shape = pairs[0][0].shape

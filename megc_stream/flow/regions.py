@@ -141,8 +141,10 @@ def region_features(
     shape = (len(boxes) * height, width, 3)
     if out is None:
         out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise FlowError(f"region_features: out is {out.dtype} {out.shape}, expected C-contiguous float32 {shape}")
+    elif out.shape != shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
+        raise FlowError(
+            f"region_features: out is {out.dtype} {out.shape}, expected writeable C-contiguous float32 {shape}"
+        )
     rows, columns = flow.shape[:2]
     clipped = np.empty((len(boxes), 4), np.int64)
     for index, (left, top, right, bottom) in enumerate(boxes):

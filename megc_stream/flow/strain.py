@@ -88,7 +88,7 @@ def strain(flow: NDArray[np.float32], out: NDArray[np.float32] | None = None) ->
     shape = flow.shape[:2]
     if out is None:
         out = np.empty(shape, np.float32)
-    elif out.shape != shape or out.dtype != np.float32:
-        raise FlowError(f"strain: out is {out.dtype} {out.shape}, expected float32 {shape}")
+    elif out.shape != shape or out.dtype != np.float32 or not out.flags.writeable:
+        raise FlowError(f"strain: out is {out.dtype} {out.shape}, expected writeable float32 {shape}")
     _strain(rows, out)
     return out

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,9 @@ _LEAST_LEVEL_PX = 12
 _LEAST_PX = 8
 # A warm start begins at this level, on whose grid the previous solution is exact enough.
 _WARM_LEVEL = 1
+# Beyond these float32 would overflow.
+_LEAST_WEIGHT, _GREATEST_WEIGHT = 1e-4, 1e4
+_GREATEST_NOISE = 255.0
 # Shares at which `TVL1Solver.warnings` speaks up.
 _SATURATED_SHARE = 0.25
 _FLAT_GREY = 1.0
@@ -115,12 +119,12 @@ class TVL1Solver:
     height, width
         Size of the pictures, px, each >= 8.
     lam
-        Weight of the data term for grey values 0..255 (lambda, > 0).
+        Weight of the data term for grey values 0..255 (lambda, 1e-4 to 1e4).
     theta
-        Coupling of the data and smoothness steps (theta, > 0). The published value is 0.3; at 0.12 the same few
+        Coupling of the data and smoothness steps (theta, 1e-4 to 1e4). The published value is 0.3; at 0.12 the same few
         iterations come closer to the minimum (docs/decisions/0008).
     noise
-        Standard deviation of the sensor noise that is to be expected, grey values (>= 0); see the module.
+        Standard deviation of the sensor noise that is to be expected, grey values (0 to 255); see the module.
 
     Raises
     ------
@@ -133,12 +137,21 @@ class TVL1Solver:
     """
 
     def __init__(self, height: int, width: int, *, lam: float = 0.15, theta: float = 0.12, noise: float = 2.0) -> None:
-        if height < _LEAST_PX or width < _LEAST_PX:
+        try:
+            height, width = index(height), index(width)
+        except TypeError as error:
+            raise FlowError(f"TVL1Solver: got size {height}x{width}, expected whole numbers of px") from error
+        if min(height, width) < _LEAST_PX:
             raise FlowError(f"TVL1Solver: got size {height}x{width} px, expected at least {_LEAST_PX}x{_LEAST_PX}")
-        if not (0 < lam < np.inf and 0 < theta < np.inf):
-            raise FlowError(f"TVL1Solver: got lam={lam}, theta={theta}, expected both > 0")
-        if not 0 <= noise < np.inf:
-            raise FlowError(f"TVL1Solver: got noise={noise}, expected a standard deviation >= 0 in grey values")
+        if not (_LEAST_WEIGHT <= lam <= _GREATEST_WEIGHT and _LEAST_WEIGHT <= theta <= _GREATEST_WEIGHT):
+            raise FlowError(
+                f"TVL1Solver: got lam={lam}, theta={theta}, expected both from {_LEAST_WEIGHT:g} to "
+                f"{_GREATEST_WEIGHT:g}"
+            )
+        if not 0 <= noise <= _GREATEST_NOISE:
+            raise FlowError(
+                f"TVL1Solver: got noise={noise}, expected a standard deviation of 0 to {_GREATEST_NOISE:g} grey values"
+            )
         self.height = height
         self.width = width
         self._lam = float(lam)
@@ -148,6 +161,11 @@ class TVL1Solver:
         while min(height, width) // 2 >= _LEAST_LEVEL_PX:
             height, width = (height + 1) // 2, (width + 1) // 2
             self._levels.append(_make_level(height, width))
+        # All that a call needs, made once: a call with `out` allocates nothing.
+        finest = self._levels[0]
+        self._pictures = (finest.inner(finest.reference), finest.inner(finest.current))
+        self._flow = (finest.rows(U), finest.rows(V))
+        self._steps = [self._step(number) for number in range(len(self._levels))]
         self._solved = False
 
     def reset(self) -> None:
@@ -169,9 +187,9 @@ class TVL1Solver:
         reference, current
             (H, W) uint8 or float32, C-contiguous, finite, grey values on the scale 0..255.
         warm
-            Start from the previous solution, if there is one, instead of from zero and two levels coarser: for
-            successive pairs of one recording, whose flow changes by less than a pixel. The same result on every run,
-            but it depends on all pairs since :meth:`reset`.
+            Start from the previous solution, if there is one, at the second finest level, instead of from zero at the
+            coarsest: for successive pairs of one recording, whose flow changes by less than a pixel. The same result on
+            every run, but it depends on all pairs since :meth:`reset`.
         out
             (H, W, 2) float32, C-contiguous array for the result; a new one is made without it. With it, nothing is
             allocated.
@@ -191,9 +209,8 @@ class TVL1Solver:
         flow = self._output(out)
         self._fill_pyramid(reference, current)
         self._begin(warm)
-        finest = self._levels[0]
-        flow[..., 0] = finest.rows(U)
-        flow[..., 1] = finest.rows(V)
+        np.copyto(flow[..., 0], self._flow[0])
+        np.copyto(flow[..., 1], self._flow[1])
         self._solved = True
         return flow
 
@@ -209,7 +226,7 @@ class TVL1Solver:
         if not self._solved:
             return ()
         level = self._levels[0]
-        pictures = [level.inner(level.reference), level.inner(level.current)]
+        pictures = self._pictures
         deviation = min(float(np.abs(picture - picture.mean()).mean()) for picture in pictures)
         clipped = max(float(((picture <= 0) | (picture >= 255)).mean()) for picture in pictures)
         residual = float(np.abs(level.rows(DIFFERENCE)).mean())
@@ -230,44 +247,48 @@ class TVL1Solver:
                 shrink_solution(fine.fields, fine.stride, fine.height, fine.width, coarse.fields, coarse.stride)
         elif not (warm and self._solved):
             levels[start].fields[U : V + 1] = 0.0
-        for index in range(start, -1, -1):
-            level = levels[index]
-            if index < start:
-                coarse = levels[index + 1]
-                for field in (U, V):
-                    double(
-                        coarse.fields[field],
-                        coarse.height,
-                        coarse.width,
-                        coarse.stride,
-                        level.fields[field],
-                        level.height,
-                        level.stride,
-                        level.row,
-                    )
-            solve_level(
-                level.reference,
-                level.current,
-                level.fields,
-                level.mask,
-                level.row,
-                level.weights,
-                level.taps,
-                level.index,
-                level.height,
-                level.width,
-                level.stride,
-                _ITERATIONS[min(index, len(_ITERATIONS) - 1)],
-                self._lam,
-                self._theta,
-                # Noise halves from level to level.
-                self._kappa * 0.25**index,
+        for number in range(start, -1, -1):
+            doubling, solving = self._steps[number]
+            if number < start:
+                for arguments in doubling:
+                    double(*arguments)
+            solve_level(*solving)
+
+    def _step(self, number: int) -> tuple[tuple[tuple[Any, ...], ...], tuple[Any, ...]]:
+        """Return the arguments for `double`, once for each component, and for `solve_level` at a level."""
+        level = self._levels[number]
+        doubling: tuple[tuple[Any, ...], ...] = ()
+        if number + 1 < len(self._levels):
+            coarse = self._levels[number + 1]
+            size = (coarse.height, coarse.width, coarse.stride)
+            doubling = tuple(
+                (coarse.fields[field], *size, level.fields[field], level.height, level.stride, level.row)
+                for field in (U, V)
             )
+        solving = (
+            level.reference,
+            level.current,
+            level.fields,
+            level.mask,
+            level.row,
+            level.weights,
+            level.taps,
+            level.index,
+            level.height,
+            level.width,
+            level.stride,
+            _ITERATIONS[min(number, len(_ITERATIONS) - 1)],
+            self._lam,
+            self._theta,
+            # Noise halves from level to level.
+            self._kappa * 0.25**number,
+        )
+        return doubling, solving
 
     def _fill_pyramid(self, reference: NDArray[Any], current: NDArray[Any]) -> None:
         finest = self._levels[0]
-        np.copyto(finest.inner(finest.reference), reference)
-        np.copyto(finest.inner(finest.current), current)
+        np.copyto(self._pictures[0], reference)
+        np.copyto(self._pictures[1], current)
         repeat_border(finest.reference)
         repeat_border(finest.current)
         for fine, coarse in pairwise(self._levels):
@@ -275,6 +296,8 @@ class TVL1Solver:
             halve(fine.current, coarse.current, fine.row)
 
     def _check(self, name: str, image: NDArray[Any]) -> None:
+        if not isinstance(image, np.ndarray):
+            raise FlowError(f"TVL1Solver: {name} is a {type(image).__name__}, expected a numpy array")
         if image.shape != (self.height, self.width):
             raise FlowError(f"TVL1Solver: {name} has shape {image.shape}, expected ({self.height}, {self.width})")
         if image.dtype not in (np.uint8, np.float32):
@@ -291,8 +314,10 @@ class TVL1Solver:
         shape = (self.height, self.width, 2)
         if out is None:
             return np.empty(shape, np.float32)
-        if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+        if not isinstance(out, np.ndarray):
+            raise FlowError(f"TVL1Solver: out is a {type(out).__name__}, expected a numpy array, or None")
+        if out.shape != shape or out.dtype != np.float32 or not (out.flags.c_contiguous and out.flags.writeable):
             raise FlowError(
-                f"TVL1Solver: out is {out.dtype} {out.shape}, expected C-contiguous float32 {shape}, or None"
+                f"TVL1Solver: out is {out.dtype} {out.shape}, expected writeable C-contiguous float32 {shape}, or None"
             )
         return out

@@ -76,6 +76,12 @@ def check_answer_file(
     except DataError as error:
         return [Problem(file=file, message=str(error).removeprefix(file).lstrip(":, "))]
     problems = []
+    seen: dict[str, int] = {}
+    for row in rows:
+        question = json.dumps({field: row.fields[field] for field in sorted({*row.fields} - {"answer"})})
+        first = seen.setdefault(question, row.row)
+        if first != row.row and questions is None:
+            problems.append(Problem(file=file, row=row.row, message=f"asks the same as row {first}", level="warning"))
     if questions is not None:
         if len(rows) != len(questions):
             problems.append(Problem(file=file, message=f"{len(rows)} rows; expected {len(questions)}, one a question"))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from megc_stream.evaluation import Interval, compare_with_truth
-from megc_stream.training.corpus import CLASSES, ClipSpec, PersonSplit
+from megc_stream.training.corpus import ClipSpec, PersonSplit
+from megc_stream.training.pairs import CLASSES
 from megc_stream.training.scoring import ClipScore, Mode, pooled
 
 __all__ = ["LONDON_SET", "ModelFacts", "model_card"]

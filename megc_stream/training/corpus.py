@@ -7,52 +7,38 @@ noise of the flow and the distractors (blinks, speech, sway, light) are those th
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from megc_stream.errors import DataError, FlowError, OutputError
+from megc_stream.errors import DataError
 from megc_stream.face import FaceAnalyser
-from megc_stream.flow import TVL1Solver
 from megc_stream.records import Crop, Frame, frames_of
-from megc_stream.settings import FaceSettings, FlowSettings
-from megc_stream.spotting import mean_features
+from megc_stream.settings import FaceSettings
 from megc_stream.synthesis import ClipPlan, plan_clip, render_clip
 from megc_stream.synthesis.portraits import load_portrait, portrait_landmarks
 from megc_stream.synthesis.profiles import intensity
+from megc_stream.training.cache import Arrays, Work, cache_key, fill_cache, load_cached
+from megc_stream.training.pairs import K_S, PairMaker, Pairs, TrueEvent, stacked
 
 __all__ = [
-    "CLASSES",
-    "K_S",
     "ClipPairs",
     "ClipSpec",
     "PersonSplit",
-    "TrueEvent",
     "find_portraits",
     "make_clip_pairs",
     "plan_scored",
     "plan_training",
     "prepare_corpus",
+    "rendered_crops",
     "split_persons",
 ]
 
-CLASSES = ("negative", "positive", "surprise")
-"""Emotion classes in the order of the network's outputs."""
-K_S = 0.1
-"""Seconds between the two frames of a pair."""
-
-_CROP_PX = 128
-_FEATURES = (42, 42, 3)
 _INTEROCULAR_PX = 50.0
-# Grows when the chain changes in a way that the cached features must follow.
-_CHAIN_VERSION = 1
 _PORTRAIT_SUFFIXES = (".jpg", ".jpeg", ".png")
 _NEAR_STEP_S = 0.02
 _FAR_STEP_S = 0.1
@@ -84,32 +70,14 @@ class ClipSpec:
     speech_per_s: float = 0.05
 
 
-@dataclass(frozen=True)
-class TrueEvent:
-    """A planted event: frames are 0-based and inclusive, ``emotion`` is an index into :data:`CLASSES`."""
-
-    onset: int
-    apex: int
-    offset: int
-    emotion: int
-
-
 @dataclass(frozen=True, eq=False)
-class ClipPairs:
+class ClipPairs(Pairs):
     """The features of pairs of one clip, and what is known about each pair.
 
     Parameters
     ----------
     spec
         What was rendered.
-    frame_count, k
-        Frames of the clip, and frames between the two of a pair.
-    events
-        What was planted.
-    frames
-        (N,) int64, first frame of each pair, increasing; pairs without a face in both frames are left out.
-    features
-        (N, 42, 42, 3) float16 in [0, 1].
     motion_px
         (N,) float32: by how much the planted displacement grows from i to i + k at the point where it is largest, px
         of the crop; negative while an event subsides, 0 where there is none.
@@ -118,11 +86,6 @@ class ClipPairs:
     """
 
     spec: ClipSpec
-    frame_count: int
-    k: int
-    events: tuple[TrueEvent, ...]
-    frames: NDArray[np.int64]
-    features: NDArray[np.float16]
     motion_px: NDArray[np.float32]
     event: NDArray[np.int64]
 
@@ -214,6 +177,19 @@ def make_clip_pairs(spec: ClipSpec, portrait: Path) -> ClipPairs:
     DataError
         The portrait cannot be read or shows no face.
     """
+    return _clip_pairs(spec, _make(spec, portrait))
+
+
+def rendered_crops(plan: ClipPlan, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Iterator[Crop]:
+    """Yield the crops of a planned clip of a grey portrait: rendered, and tracked as any recording is."""
+    analyser = FaceAnalyser(FaceSettings(), plan.fps)
+    for index, picture in enumerate(render_clip(plan, image, landmarks)):
+        yield analyser.process(
+            Frame(source="synthetic", frame=index, number=index, image=picture, t_capture_s=index / plan.fps)
+        )
+
+
+def _make(spec: ClipSpec, portrait: Path) -> Arrays:
     image = np.asarray(cv2.cvtColor(load_portrait(portrait), cv2.COLOR_BGR2GRAY), np.uint8)
     if spec.mirrored:
         image = np.ascontiguousarray(image[:, ::-1])
@@ -230,20 +206,46 @@ def make_clip_pairs(spec: ClipSpec, portrait: Path) -> ClipPairs:
         blinks_per_s=spec.blinks_per_s,
         speech_per_s=spec.speech_per_s,
     )
-    crops = list(_crops(plan, image, landmarks))
+    crops = list(rendered_crops(plan, image, landmarks))
     k = frames_of(K_S, spec.fps)
-    frames, features = _features(crops, _pairs_wanted(plan, k, spec.dense), k)
-    motion_px, event = _truth(plan, frames, k)
-    events = tuple(TrueEvent(one.onset, one.apex, one.offset, CLASSES.index(one.emotion)) for one in plan.events)
-    return ClipPairs(spec, plan.frames, k, events, frames, features, motion_px, event)
+    maker, frames, features = PairMaker(), [], []
+    for index in _pairs_wanted(plan, k, spec.dense).tolist():
+        found = maker.features(crops[index], crops[index + k])
+        if found is not None:
+            frames.append(index)
+            features.append(found)
+    motion_px, event = _truth(plan, np.array(frames, np.int64), k)
+    return {
+        "frame_count": np.array(plan.frames),
+        "events": np.array([[one.onset, one.apex, one.offset] for one in plan.events], np.int64).reshape(-1, 3),
+        "emotions": np.array([one.emotion for one in plan.events], np.str_),
+        "frames": np.array(frames, np.int64),
+        "features": stacked(features),
+        "motion_px": motion_px,
+        "event": event,
+    }
 
 
-def _crops(plan: ClipPlan, image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> Iterator[Crop]:
-    analyser = FaceAnalyser(FaceSettings(), plan.fps)
-    for index, picture in enumerate(render_clip(plan, image, landmarks)):
-        yield analyser.process(
-            Frame(source="synthetic", frame=index, number=index, image=picture, t_capture_s=index / plan.fps)
-        )
+def _clip_pairs(spec: ClipSpec, arrays: Arrays) -> ClipPairs:
+    return ClipPairs(
+        person=spec.person,
+        video=f"{spec.person}_{spec.seed}",
+        fps=spec.fps,
+        frame_count=int(arrays["frame_count"]),
+        k=frames_of(K_S, spec.fps),
+        first_number=0,
+        events=tuple(
+            TrueEvent(onset, apex, offset, emotion)
+            for (onset, apex, offset), emotion in zip(
+                arrays["events"].tolist(), arrays["emotions"].tolist(), strict=True
+            )
+        ),
+        frames=arrays["frames"],
+        features=arrays["features"],
+        spec=spec,
+        motion_px=arrays["motion_px"],
+        event=arrays["event"],
+    )
 
 
 def _pairs_wanted(plan: ClipPlan, k: int, dense: bool) -> NDArray[np.int64]:
@@ -259,26 +261,6 @@ def _pairs_wanted(plan: ClipPlan, k: int, dense: bool) -> NDArray[np.int64]:
     near_step, far_step = (frames_of(step_s, plan.fps) for step_s in (_NEAR_STEP_S, _FAR_STEP_S))
     wanted = np.where(near[first], first % near_step == 0, first % far_step == 0)
     return np.asarray(first[wanted], np.int64)
-
-
-def _features(
-    crops: Sequence[Crop], wanted: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
-    settings = FlowSettings()
-    solver = TVL1Solver(_CROP_PX, _CROP_PX, lam=settings.lam, theta=settings.theta)
-    frames, features = [], []
-    for index in wanted.tolist():
-        reference, current = crops[index], crops[index + k]
-        if reference.image is None or current.image is None or reference.segment != current.segment:
-            continue
-        assert reference.landmarks68 is not None
-        flow = solver.solve(reference.image, current.image, warm=False)
-        try:
-            features.append(mean_features(flow, reference.landmarks68).astype(np.float16))
-        except FlowError:  # brows or mouth outside the crop: such a pair is not scored either
-            continue
-        frames.append(index)
-    return np.array(frames, np.int64), np.array(features, np.float16).reshape(-1, *_FEATURES)
 
 
 def _truth(plan: ClipPlan, frames: NDArray[np.int64], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -310,8 +292,8 @@ def prepare_corpus(
     portraits
         File of each person.
     cache
-        Folder of the features, one .npz per clip, named by person, rate and a hash of everything that they depend on;
-        made if absent.
+        Folder of the features, one .npz and one .npy per clip, named by person, rate and a hash of everything that they
+        depend on; made if absent.
     jobs
         Processes to use.
     progress
@@ -324,75 +306,13 @@ def prepare_corpus(
     OutputError
         The cache cannot be written.
     """
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cache {cache}: cannot be made ({error.strerror}); expected a writable folder") from error
-    files = [cache / _cache_name(spec, portraits[spec.person]) for spec in specs]
-    missing = [
-        (spec, portraits[spec.person], file) for spec, file in zip(specs, files, strict=True) if not file.is_file()
+    work = [
+        Work(cache / _cache_name(spec, portraits[spec.person]), _make, (spec, portraits[spec.person])) for spec in specs
     ]
-    done = len(specs) - len(missing)
-    if progress is not None:
-        progress(done, len(specs))
-    for _ in _made(missing, jobs):
-        done += 1
-        if progress is not None:
-            progress(done, len(specs))
-    return [_load(spec, file) for spec, file in zip(specs, files, strict=True)]
-
-
-def _made(missing: Sequence[tuple[ClipSpec, Path, Path]], jobs: int) -> Iterator[None]:
-    if jobs <= 1 or len(missing) <= 1:
-        yield from map(_make_and_store, missing)
-        return
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        yield from pool.map(_make_and_store, missing)
-
-
-def _make_and_store(job: tuple[ClipSpec, Path, Path]) -> None:
-    spec, portrait, file = job
-    pairs = make_clip_pairs(spec, portrait)
-    unfinished = file.with_suffix(".part")
-    with unfinished.open("wb") as stream:
-        np.savez(
-            stream,
-            frame_count=pairs.frame_count,
-            k=pairs.k,
-            events=np.array([[one.onset, one.apex, one.offset, one.emotion] for one in pairs.events], np.int64).reshape(
-                -1, 4
-            ),
-            frames=pairs.frames,
-            features=pairs.features,
-            motion_px=pairs.motion_px,
-            event=pairs.event,
-        )
-    unfinished.replace(file)
-
-
-def _load(spec: ClipSpec, file: Path) -> ClipPairs:
-    with np.load(file) as stored:
-        return ClipPairs(
-            spec=spec,
-            frame_count=int(stored["frame_count"]),
-            k=int(stored["k"]),
-            events=tuple(TrueEvent(*row) for row in stored["events"].tolist()),
-            frames=stored["frames"],
-            features=stored["features"],
-            motion_px=stored["motion_px"],
-            event=stored["event"],
-        )
+    fill_cache(cache, work, jobs=jobs, progress=progress)
+    return [_clip_pairs(spec, load_cached(entry.file)) for spec, entry in zip(specs, work, strict=True)]
 
 
 def _cache_name(spec: ClipSpec, portrait: Path) -> str:
-    depends_on = {
-        "chain": _CHAIN_VERSION,
-        "spec": asdict(spec),
-        "portrait": hashlib.sha256(portrait.read_bytes()).hexdigest(),
-        "face": FaceSettings().model_dump(mode="json"),
-        "flow": FlowSettings().model_dump(mode="json"),
-    }
-    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
-    return f"{spec.person}-{spec.fps:g}fps-{digest[:16]}.npz"
+    key = cache_key({"spec": asdict(spec), "portrait": hashlib.sha256(portrait.read_bytes()).hexdigest()})
+    return f"{spec.person}-{spec.fps:g}fps-{key}.npz"

@@ -1,4 +1,4 @@
-"""How well a model finds and names planted events, in both modes of spotting, from features that are already there."""
+"""How well a model finds and names known events, in both modes of spotting, from features that are already there."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from megc_stream.datasets.labels import coarse_emotion
 from megc_stream.evaluation import Interval, StrsResult, evaluate_strs, length_ceiling
 from megc_stream.recognition import most_frequent_class
 from megc_stream.records import frames_of
 from megc_stream.settings import SpottingSettings
 from megc_stream.spotting import CausalSpotter, spot_video
 from megc_stream.spotting.causal import Candidate
-from megc_stream.training.corpus import CLASSES, ClipPairs
+from megc_stream.training.pairs import CLASSES, Pairs
 
 __all__ = ["ClipScore", "Mode", "Scorer", "pooled", "score_clips"]
+
+_BATCH = 1024
 
 Mode = Literal["video", "causal"]
 Scorer = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -26,12 +29,13 @@ Scorer = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], NDArray[np.f
 
 @dataclass(frozen=True)
 class ClipScore:
-    """What was planted in one clip and what was found.
+    """What is known of one recording and what was found, in native numbers, emotions by the challenge's classes.
 
-    ``ceiling`` is the share of the planted events that an interval of 2k' + 1 frames can match at IoU 0.5.
+    ``ceiling`` is the share of the known events that an interval of 2k' + 1 frames can match at IoU 0.5.
     """
 
     person: str
+    video: str
     fps: float
     truth: tuple[Interval, ...]
     found: tuple[Interval, ...]
@@ -41,49 +45,49 @@ class ClipScore:
 
 def score_clips(
     scorer: Scorer,
-    clips: Sequence[ClipPairs],
+    clips: Sequence[Pairs],
     mode: Mode,
     k_prime_s: float,
+    classes: Sequence[str] = CLASSES,
     settings: SpottingSettings = SpottingSettings(),  # noqa: B008  frozen
 ) -> list[ClipScore]:
-    """Spot and name the events of clips of which every pair was taken.
+    """Spot and name the events of recordings of which every pair was taken.
 
     Parameters
     ----------
     scorer
         The model.
     clips
-        Clips made with ``dense``.
+        The recordings.
     mode
-        "video": as published, over the whole clip; "causal": from the past only, as a live stream is analysed.
+        "video": as published, over the whole recording; "causal": from the past only, as a live stream is analysed.
     k_prime_s
         Half the expected length of a micro-expression, seconds.
+    classes
+        Names of the model's outputs.
     settings
         Thresholds of both modes.
     """
     scores = []
-    for number, clip in enumerate(clips):
-        spot, recog = scorer(clip.features.astype(np.float32))
-        k_prime = frames_of(k_prime_s, clip.spec.fps)
+    for clip in clips:
+        spot, recog = _score_all(scorer, clip)
+        k_prime = frames_of(k_prime_s, clip.fps)
         spans = (
             _whole_video(clip, spot, k_prime, settings) if mode == "video" else _causal(clip, spot, k_prime, settings)
         )
         votes = dict(zip(clip.frames.tolist(), recog.argmax(axis=1).tolist(), strict=True))
-        video = f"{clip.spec.person}_{number}"
+        last = clip.frame_count - 1
         found = []
         for onset, peak, offset in spans:
             cast = [votes[frame] for frame in range(peak - k_prime, peak) if frame in votes]
-            emotion = CLASSES[most_frequent_class(cast)] if cast else ""
-            last = clip.frame_count - 1
-            found.append(Interval(clip.spec.person, video, max(onset, 0), min(offset, last), emotion))
-        truth = [
-            Interval(clip.spec.person, video, event.onset, event.offset, CLASSES[event.emotion])
-            for event in clip.events
-        ]
+            emotion = classes[most_frequent_class(cast)] if cast else ""
+            found.append(_interval(clip, max(onset, 0), min(offset, last), emotion))
+        truth = [_interval(clip, event.onset, event.offset, event.emotion) for event in clip.events]
         scores.append(
             ClipScore(
-                clip.spec.person,
-                clip.spec.fps,
+                clip.person,
+                clip.video,
+                clip.fps,
                 tuple(truth),
                 tuple(found),
                 evaluate_strs(found, truth),
@@ -101,8 +105,23 @@ def pooled(scores: Sequence[ClipScore]) -> tuple[StrsResult, float]:
     return evaluate_strs(found, truth), ceiling
 
 
+def _interval(clip: Pairs, onset: int, offset: int, emotion: str) -> Interval:
+    first = clip.first_number
+    return Interval(clip.person, clip.video, onset + first, offset + first, coarse_emotion(emotion) or emotion)
+
+
+def _score_all(scorer: Scorer, clip: Pairs) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Score in batches: a long recording need not fit into memory."""
+    parts = [
+        scorer(clip.features[start : start + _BATCH].astype(np.float32)) for start in range(0, len(clip.frames), _BATCH)
+    ]
+    if not parts:
+        return np.empty(0, np.float32), np.empty((0, 1), np.float32)
+    return np.concatenate([spot for spot, _ in parts]), np.concatenate([recog for _, recog in parts])
+
+
 def _whole_video(
-    clip: ClipPairs, spot: NDArray[np.float32], k_prime: int, settings: SpottingSettings
+    clip: Pairs, spot: NDArray[np.float32], k_prime: int, settings: SpottingSettings
 ) -> list[tuple[int, int, int]]:
     # Pairs without a face stand at the median, as in the spotting stage.
     series = np.full(max(clip.frame_count - clip.k, 0), np.median(spot) if len(spot) else 0.0)
@@ -111,9 +130,9 @@ def _whole_video(
 
 
 def _causal(
-    clip: ClipPairs, spot: NDArray[np.float32], k_prime: int, settings: SpottingSettings
+    clip: Pairs, spot: NDArray[np.float32], k_prime: int, settings: SpottingSettings
 ) -> list[tuple[int, int, int]]:
-    spotter = CausalSpotter(settings, clip.spec.fps, k_prime)
+    spotter = CausalSpotter(settings, clip.fps, k_prime)
     decisions = [
         decision
         for frame, score in zip(clip.frames.tolist(), spot.tolist(), strict=True)

@@ -1,20 +1,16 @@
-"""From a folder of portraits to a model file and its card: what ``megc-stream train mean`` does."""
+"""From a folder of portraits to a model file and its card: what ``megc-stream train synthetic`` does."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pooch
-
 from megc_stream.errors import OutputError
 from megc_stream.models import MeanModel, sha256_of
+from megc_stream.training.cache import default_cache
 from megc_stream.training.card import LONDON_SET, ModelFacts, model_card
 from megc_stream.training.corpus import (
-    CLASSES,
-    K_S,
     ClipPairs,
     ClipSpec,
     find_portraits,
@@ -23,8 +19,10 @@ from megc_stream.training.corpus import (
     prepare_corpus,
     split_persons,
 )
-from megc_stream.training.export import export_onnx
+from megc_stream.training.export import export_onnx, mean_metadata
+from megc_stream.training.pairs import CLASSES, K_S
 from megc_stream.training.scoring import ClipScore, Mode, score_clips
+from megc_stream.training.targets import synthetic_lessons
 from megc_stream.training.train import EpochLoss, TrainSettings, train_mean
 
 __all__ = ["K_PRIME_S", "Progress", "TrainedFile", "train_synthetic"]
@@ -35,7 +33,8 @@ Progress = Callable[[str, int, int], None]
 K_PRIME_S = 0.135
 """k' of the model, seconds: makes intervals of 0.28 to 0.3 s, the mean length of the planted events, at all rates."""
 
-_FORMAT_VERSION = 1
+_EPOCH_PAIRS = 12288
+_VALIDATION_PAIRS = 4096
 # Frames per second, seconds, events.
 _VALIDATION_CLIPS = ((30.0, 20.0, 6), (200.0, 10.0, 5))
 _TEST_CLIPS = ((30.0, 20.0, 6), (200.0, 20.0, 6))
@@ -60,6 +59,7 @@ def train_synthetic(
     cache: Path | None = None,
     trained_on: str | None = None,
     settings: TrainSettings = TrainSettings(),  # noqa: B008  frozen
+    epoch_pairs: int = _EPOCH_PAIRS,
 ) -> TrainedFile:
     """Train MEAN on clips made from portraits, write it as ONNX with a card beside it, and score it on new persons.
 
@@ -83,6 +83,8 @@ def train_synthetic(
         Source and licence of the portraits, for the card; None knows the London Set by its names ``frll_*``.
     settings
         Of the training.
+    epoch_pairs
+        Pairs that an epoch draws.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def train_synthetic(
 
     files = find_portraits(portraits)
     split = split_persons(files, seed)
-    cache = cache or Path(pooch.os_cache("megc-stream")) / "training"
+    cache = cache or default_cache()
     if trained_on is None:
         london = all(person.startswith("frll_") for person in files)
         trained_on = LONDON_SET if london else "Portraits whose source was not stated"
@@ -121,17 +123,11 @@ def train_synthetic(
         say(f"training ({loss.step})", loss.epoch + 1, epochs[loss.step])
 
     say("training (spot)", 0, epochs["spot"])
-    trained = train_mean(training, validation, classes=len(CLASSES), seed=seed, settings=settings, progress=note)
-    metadata = {
-        "name": out.stem,
-        "format_version": str(_FORMAT_VERSION),
-        "classes": json.dumps(CLASSES),
-        "k_s": f"{K_S:g}",
-        "k_prime_s": f"{K_PRIME_S:g}",
-        "trained_on": f"synthetic clips; {trained_on}",
-        "licence": "Apache-2.0",
-        "seed": str(seed),
-    }
+    spot, recog = synthetic_lessons(training, validation, seed, epoch_pairs, _VALIDATION_PAIRS)
+    trained = train_mean(spot, recog, classes=len(CLASSES), seed=seed, settings=settings, progress=note)
+    metadata = mean_metadata(
+        out.stem, CLASSES, K_PRIME_S, trained_on=f"synthetic clips; {trained_on}", licence="Apache-2.0", seed=seed
+    )
     card = out.with_suffix(".md")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +142,7 @@ def train_synthetic(
             split=split,
             training=specs,
             training_pairs=sum(len(clip.frames) for clip in training),
-            settings=_stated(seed, settings, trained.spot_epoch, trained.recog_epoch),
+            settings=_stated(seed, settings, epoch_pairs, trained.spot_epoch, trained.recog_epoch),
             test=scores,
         )
         card.write_text(model_card(facts), encoding="utf-8")
@@ -155,7 +151,9 @@ def train_synthetic(
     return TrainedFile(out, card, scores)
 
 
-def _stated(seed: int, settings: TrainSettings, spot_epoch: int, recog_epoch: int) -> list[tuple[str, str]]:
+def _stated(
+    seed: int, settings: TrainSettings, epoch_pairs: int, spot_epoch: int, recog_epoch: int
+) -> list[tuple[str, str]]:
     return [
         ("k", f"{K_S:g} s"),
         ("k'", f"{K_PRIME_S:g} s"),
@@ -165,7 +163,7 @@ def _stated(seed: int, settings: TrainSettings, spot_epoch: int, recog_epoch: in
         ),
         ("spotting", f"squared error; epoch {spot_epoch + 1} of {settings.spot_epochs} kept"),
         ("recognition", f"cross-entropy, streams frozen; epoch {recog_epoch + 1} of {settings.recog_epochs} kept"),
-        ("pairs per epoch", f"{settings.pairs_per_epoch}, equally many of each case"),
+        ("pairs per epoch", f"{epoch_pairs}, equally many of each case"),
         ("optimiser", f"Adam, rate {settings.learning_rate:g}, batches of {settings.batch}"),
         ("decay of kernels", f"{settings.stream_decay:g} (streams), {settings.head_decay:g} (heads)"),
         ("licence of the weights", "Apache-2.0"),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from megc_stream.errors import DataError
 from megc_stream.training.corpus import ClipPairs
+from megc_stream.training.pairs import CLASSES
+from megc_stream.training.train import Examples, Lesson
 
-__all__ = ["recognition_labels", "spotting_targets"]
+__all__ = ["recognition_labels", "spotting_targets", "synthetic_lessons"]
 
 _FULL_MOTION_PX = 0.25
 _LEAST_MOTION_PX = 0.1
@@ -35,6 +40,65 @@ def recognition_labels(pairs: ClipPairs) -> NDArray[np.int64]:
     The emotion of an interval is voted over the pairs of [peak - k', peak), which is the rise; the fall moves the other
     way and never votes.
     """
-    emotions = np.array([event.emotion for event in pairs.events] or [-1], np.int64)
+    emotions = np.array([CLASSES.index(event.emotion) for event in pairs.events] or [-1], np.int64)
     rising = (pairs.event >= 0) & (pairs.motion_px >= _LEAST_MOTION_PX)
     return np.where(rising, emotions[np.maximum(pairs.event, 0)], -1)
+
+
+def synthetic_lessons(
+    training: Sequence[ClipPairs], validation: Sequence[ClipPairs], seed: int, epoch_pairs: int, validation_pairs: int
+) -> tuple[Lesson, Lesson]:
+    """Return what spotting and recognition head learn from clips of planted events.
+
+    Each epoch draws ``epoch_pairs`` pairs anew, equally many of each case, so that rare and frequent cases weigh the
+    same: pairs with and without motion, and the classes. ``validation_pairs`` pairs of other persons, drawn once by
+    ``seed`` and as evenly, choose the epoch.
+
+    Raises
+    ------
+    DataError
+        The training or the validation clips hold no pair of one of the cases.
+    """
+    rng = np.random.default_rng(seed)
+    fit, check = _AllPairs(training, "training"), _AllPairs(validation, "validation")
+    lessons = []
+    for head in ("spot", "recog"):
+        rows = check.draw(head, validation_pairs, rng)
+        wanted = {"spot": fit.target, "recog": fit.label}[head]
+        checked = {"spot": check.target, "recog": check.label}[head]
+        lessons.append(
+            Lesson(
+                Examples(fit.features, wanted),
+                lambda rng, head=head: fit.draw(head, epoch_pairs, rng),  # type: ignore[misc]
+                check=Examples(check.features[rows], checked[rows]),
+            )
+        )
+    return lessons[0], lessons[1]
+
+
+class _AllPairs:
+    """All pairs of some clips, with their targets and the rows of each case."""
+
+    def __init__(self, clips: Sequence[ClipPairs], what: str) -> None:
+        if not clips:
+            raise DataError(f"{what} clips: none; expected at least one")
+        self.features = np.concatenate([clip.features for clip in clips])
+        self.target = np.concatenate([spotting_targets(clip) for clip in clips])
+        self.label = np.concatenate([recognition_labels(clip) for clip in clips])
+        self._cases = {
+            "spot": [np.flatnonzero(self.target >= 0.5), np.flatnonzero(self.target < 0.5)],
+            "recog": [np.flatnonzero(self.label == number) for number in range(len(CLASSES))],
+        }
+        for head, cases in self._cases.items():
+            sizes = [case.size for case in cases]
+            if 0 in sizes:
+                raise DataError(
+                    f"{what} clips: {sizes} pairs of the cases of the {head} head; expected some of each (with and "
+                    f"without motion, {len(CLASSES)} classes); plan more clips or events"
+                )
+
+    def draw(self, head: str, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return ``count`` rows in random order, equally many of each case, repeated where a case has too few."""
+        share = -(-count // len(self._cases[head]))
+        rows = [np.resize(rng.permutation(case), share) for case in self._cases[head]]
+        return np.asarray(rng.permutation(np.concatenate(rows))[:count], np.int64)

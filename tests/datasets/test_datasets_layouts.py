@@ -180,6 +180,17 @@ def test_smic_frames_count_from_first_f(tmp_path: Path) -> None:
         read_dataset("smic-nir", root)
 
 
+@pytest.mark.parametrize("name", ["smic-hs", "SMIC_VIS", "micro NIR", "smic"])
+def test_smic_cameras_are_told_apart_whatever_the_root_is_called(tmp_path: Path, name: str) -> None:
+    root = corpora.smic(tmp_path / name)
+    corpora.images(
+        root / "SMIC-E_raw image" / "VIS_long" / "SMIC-VIS-E" / "VIS" / "s01" / "s01_ne_01", ["image000200.jpg"]
+    )
+    hs, vis = read_dataset("smic-hs", root), read_dataset("smic-vis", root)
+    assert recordings(hs) == [("s01", "s01_ne_01", 100, 1000, 60), ("s02", "s02_sur_03", 100, 1, 39)]
+    assert recordings(vis) == [("s01", "s01_ne_01", 25, 200, 1), ("s01", "s01_po_01", 25, 200, 30)]
+
+
 def test_4dme_leaves_blinks_out_and_reads_columns_of_ones(written: Written) -> None:
     data = written("4dme")
     assert recordings(data) == [("001", "001_1", 60, 1826, 74), ("002", "002_4", 60, 10, 50)]
@@ -259,3 +270,16 @@ def test_damaged_recordings_are_findings_and_the_others_stay(tmp_path: Path) -> 
     assert found(data, "error", "no images")[0] == "SAMM_longvideos/007_1"
     assert found(data, "error", "have the same number 1")[0] == "SAMM_longvideos/007_2"
     assert found(data, "warning", "first image is damaged")[0] == "SAMM_longvideos/007_3/007_3_0001.jpg"
+
+
+def test_an_event_annotated_twice_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "annotations.csv").write_text(
+        "subject,video,onset,apex,offset,type,emotion,aus\n"
+        "a,a_1,10,12,15,micro,happiness,12\n"
+        "a,a_1,20,22,25,micro,happiness,12\n"
+        "a,a_1,10,12,15,micro,happiness,12\n"
+    )
+    found = [finding for finding in read_dataset("plain", tmp_path).findings if "too; both count" in finding.message]
+    assert [(finding.level, finding.row) for finding in found] == [("warning", 4)]
+    assert "10 to 15 of a_1 is in row 2" in found[0].message

@@ -240,3 +240,14 @@ def test_expressions_are_split_at_half_a_second() -> None:
     assert typed is not None
     assert (typed.by, typed.micro.tp, typed.macro.fp) == ("type", 1, 0)
     assert split_by_duration([_row(0, 9)], [_row(0, 9)]) is None
+
+
+def test_emotions_that_the_analysis_does_not_know_are_named() -> None:
+    rows = [_row(0, 9, "happiness"), _row(20, 29, "others"), _row(40, 49, "")]
+    notes = evaluate_str([_set(rows, rows)])[0].notes
+    assert [note.split(" are ")[0] for note in notes if "happiness" in note] == [
+        "emotions: 1 of 3 truths",
+        "emotions: 1 of 3 predictions",
+    ]
+    known = [_row(0, 9, "surprise"), _row(20, 29, "others")]
+    assert not any("emotions" in note for note in evaluate_str([_set(known, known)])[0].notes)

@@ -39,3 +39,5 @@ def test_wrong_arguments_are_named() -> None:
         solve_batch(_pairs(1), threads=0)
     with pytest.raises(FlowError, match=r"pair 0 has shape \(48,\), expected \(H, W\)"):
         solve_batch([(np.zeros(48, np.uint8), np.zeros(48, np.uint8))])
+    with pytest.raises(FlowError, match="pair 0: expected two numpy arrays"):
+        solve_batch(np.zeros((1, 3, 48, 48), np.uint8))

@@ -278,3 +278,12 @@ def test_forms_and_vocabulary_are_checked(
     (problem,) = check_answer_file(path, None)
     assert (problem.row, problem.column) == (position + 1, "answer")
     assert message in str(problem)
+
+
+def test_a_question_answered_twice_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "pred.jsonl"
+    row = {"video_id": "samm_test_SAMM-1_1", "video": "SAMM-1", "question": "What is the coarse expression class?"}
+    path.write_text("".join(json.dumps({**row, "answer": answer}) + "\n" for answer in ("negative", "positive")))
+    assert [str(problem) for problem in check_answer_file(path, None)] == [
+        f"warning: {path}, row 2: asks the same as row 1"
+    ]

@@ -12,13 +12,14 @@ from generated_pairs import generated_clip
 from megc_stream.errors import DataError
 from megc_stream.models import MeanModel, sha256_of
 from megc_stream.training import synthetic
-from megc_stream.training.corpus import CLASSES, ClipPairs, ClipSpec
+from megc_stream.training.corpus import ClipPairs, ClipSpec
+from megc_stream.training.pairs import CLASSES
 from megc_stream.training.scoring import pooled, score_clips
 from megc_stream.training.synthetic import train_synthetic
-from megc_stream.training.targets import recognition_labels, spotting_targets
+from megc_stream.training.targets import recognition_labels, spotting_targets, synthetic_lessons
 from megc_stream.training.train import EpochLoss, TrainSettings, train_mean
 
-_SHORT = TrainSettings(spot_epochs=3, recog_epochs=3, pairs_per_epoch=320, validation_pairs=128, batch=32)
+_SHORT = TrainSettings(spot_epochs=3, recog_epochs=3, batch=32)
 
 
 def test_targets_follow_the_motion() -> None:
@@ -28,7 +29,7 @@ def test_targets_follow_the_motion() -> None:
         event=np.array([-1, 0, 0, 0, 0, 0, 0]),
     )
     np.testing.assert_allclose(spotting_targets(clip), [0, 0.2, 0.5, 1, 1, 0.5, 1])
-    emotion = clip.events[0].emotion
+    emotion = CLASSES.index(clip.events[0].emotion)
     np.testing.assert_array_equal(recognition_labels(clip), [-1, -1, emotion, emotion, emotion, -1, -1])
 
 
@@ -53,30 +54,28 @@ def test_perfect_scores_find_and_name_everything() -> None:
 def test_training_lowers_the_loss_and_repeats() -> None:
     torch = pytest.importorskip("torch", reason="needs torch (extra `train`)")
     losses: list[EpochLoss] = []
-    training, validation = [generated_clip("anna")], [generated_clip("bert", 1)]
-    trained = train_mean(training, validation, seed=3, settings=_SHORT, progress=losses.append)
+    lessons = synthetic_lessons([generated_clip("anna")], [generated_clip("bert", 1)], 3, 320, 128)
+    trained = train_mean(*lessons, seed=3, settings=_SHORT, progress=losses.append)
     assert tuple(losses) == trained.epochs
     for step, kept in (("spot", trained.spot_epoch), ("recog", trained.recog_epoch)):
         own = [loss for loss in losses if loss.step == step]
         assert own[-1].training < 0.95 * own[0].training
         assert own[kept].validation == min(loss.validation for loss in own)
     threads = torch.get_num_threads()
-    again = train_mean(training, validation, seed=3, settings=_SHORT)
+    again = train_mean(*lessons, seed=3, settings=_SHORT)
     assert torch.get_num_threads() == threads
     assert not torch.are_deterministic_algorithms_enabled()
     for name, value in trained.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name]), name
 
 
-@pytest.mark.train
 def test_missing_cases_are_named() -> None:
-    pytest.importorskip("torch", reason="needs torch (extra `train`)")
     clip = generated_clip()
     dull = replace(clip, motion_px=np.zeros_like(clip.motion_px))
     with pytest.raises(DataError, match=r"validation clips: .*0.* of the cases of the spot head"):
-        train_mean([clip], [dull])
+        synthetic_lessons([clip], [dull], 0, 320, 128)
     with pytest.raises(DataError, match="training clips: none"):
-        train_mean([], [clip])
+        synthetic_lessons([], [clip], 0, 320, 128)
 
 
 @pytest.mark.train
@@ -93,7 +92,13 @@ def test_from_portraits_to_file_and_card(tmp_path: Path, monkeypatch: pytest.Mon
     out = tmp_path / "models" / "mean-tiny.onnx"
     said: list[str] = []
     result = train_synthetic(
-        tmp_path, out, seed=7, progress=lambda what, *_: said.append(what), cache=tmp_path, settings=_SHORT
+        tmp_path,
+        out,
+        seed=7,
+        progress=lambda what, *_: said.append(what),
+        cache=tmp_path,
+        settings=_SHORT,
+        epoch_pairs=320,
     )
     assert said == ["training (spot)"] * 4 + ["training (recog)"] * 3
     model = MeanModel(out)

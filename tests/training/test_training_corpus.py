@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from megc_stream.errors import DataError, OutputError
-from megc_stream.training import corpus
+from megc_stream.training import cache
 from megc_stream.training.corpus import (
-    CLASSES,
     ClipSpec,
     find_portraits,
     make_clip_pairs,
@@ -21,6 +20,7 @@ from megc_stream.training.corpus import (
     prepare_corpus,
     split_persons,
 )
+from megc_stream.training.pairs import CLASSES
 
 _SPEC = ClipSpec("astronaut", seed=5, fps=30.0, seconds=2.0, events=1, length_s=(0.3, 0.4), blinks_per_s=0.5)
 
@@ -77,7 +77,7 @@ def test_chain_gives_features_and_truth(portrait: Path) -> None:
     assert 0 <= dense.features.min() < dense.features.max() <= 1
     np.testing.assert_array_equal(dense.frames, np.arange(57))
     (event,) = dense.events
-    assert 0 <= event.emotion < len(CLASSES)
+    assert event.emotion in CLASSES
     during = (dense.frames + dense.k > event.onset) & (dense.frames < event.offset)
     assert (dense.event[~during] == -1).all()
     assert (dense.motion_px[~during] == 0).all()
@@ -94,29 +94,25 @@ def test_chain_gives_features_and_truth(portrait: Path) -> None:
 
 def test_cache_makes_each_clip_once(portrait: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     specs = [replace(_SPEC, seconds=1.2, seed=seed) for seed in (1, 2)]
-    portraits, cache = {"astronaut": portrait}, tmp_path / "cache"
+    portraits, folder = {"astronaut": portrait}, tmp_path / "cache"
     steps: list[tuple[int, int]] = []
-    (first,) = prepare_corpus(specs[:1], portraits, cache, progress=lambda *step: steps.append(step))
-    both = prepare_corpus(specs, portraits, cache, progress=lambda *step: steps.append(step))
+    (first,) = prepare_corpus(specs[:1], portraits, folder, progress=lambda *step: steps.append(step))
+    both = prepare_corpus(specs, portraits, folder, progress=lambda *step: steps.append(step))
     assert steps == [(0, 1), (1, 1), (1, 2), (2, 2)]
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(folder.iterdir())) == 4
 
     def refuse(*_: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(corpus, "make_clip_pairs", refuse)
-    for again, before in zip(prepare_corpus(specs, portraits, cache), both, strict=True):
-        assert (again.spec, again.frame_count, again.k, again.events) == (
-            before.spec,
-            before.frame_count,
-            before.k,
-            before.events,
-        )
+    monkeypatch.setattr(cache, "_make_and_store", refuse)
+    for again, before in zip(prepare_corpus(specs, portraits, folder), both, strict=True):
+        for name in ("spec", "frame_count", "k", "events", "person", "video"):
+            assert getattr(again, name) == getattr(before, name)
         for name in ("frames", "features", "motion_px", "event"):
             np.testing.assert_array_equal(getattr(again, name), getattr(before, name))
     np.testing.assert_array_equal(first.features, both[0].features)
     with pytest.raises(AssertionError, match="made again"):
-        prepare_corpus([replace(specs[0], noise_sigma=1.0)], portraits, cache)
+        prepare_corpus([replace(specs[0], noise_sigma=1.0)], portraits, folder)
 
 
 def test_unusable_portraits_and_cache(tmp_path: Path) -> None:
