@@ -130,5 +130,5 @@ def test_wrong_input_is_named() -> None:
         strain(flow, out=np.zeros((128, 128)))
     with pytest.raises(FlowError, match="got no pixels"):
         strain(np.zeros((0, 4, 2), np.float32))
-    with pytest.raises(FlowError, match=r"out is float32 \(42, 42\), expected writeable C-contiguous float32 \(21, 42, 3\)"):
+    with pytest.raises(FlowError, match=r"out is float32 \(42, 42\), expected writeable C-contig"):
         region_features(flow, ((0, 0, 10, 10),), 42, 21, np.zeros((42, 42), np.float32))
