@@ -25,7 +25,7 @@ wheel: $(VENV)/.lint  ## source distribution and wheel in dist/
 	$(BIN)/python -m build --outdir dist
 
 models: $(VENV)/.train  ## train models/mean-synthetic.onnx anew from the portraits in $(PORTRAITS)
-	$(BIN)/megc-stream train synthetic --portraits $(PORTRAITS) --out models/mean-synthetic.onnx --seed 0
+	$(BIN)/megc-stream train synthetic --portraits $(PORTRAITS) --out models/mean-synthetic.onnx --seed 0 --jobs 2
 
 models-face: $(VENV)/.test  ## convert the two face models anew from the pinned mediapipe wheel
 	$(BIN)/python models/convert_mediapipe.py
