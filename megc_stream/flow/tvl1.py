@@ -47,10 +47,10 @@ __all__ = ["TVL1Solver"]
 
 # Iterations per level, finest first; levels coarser than these repeat the last entry.
 _ITERATIONS = (20, 20, 30, 30)
+# The same after a warm start: it begins nearer to the solution, and on the second level, exact enough for it.
+_WARM_ITERATIONS = (14, 20)
 _LEAST_LEVEL_PX = 12
 _LEAST_PX = 8
-# A warm start begins at this level, on whose grid the previous solution is exact enough.
-_WARM_LEVEL = 1
 # Beyond these float32 would overflow.
 _LEAST_WEIGHT, _GREATEST_WEIGHT = 1e-4, 1e4
 _GREATEST_NOISE = 255.0
@@ -165,7 +165,9 @@ class TVL1Solver:
         finest = self._levels[0]
         self._pictures = (finest.inner(finest.reference), finest.inner(finest.current))
         self._flow = (finest.rows(U), finest.rows(V))
-        self._steps = [self._step(number) for number in range(len(self._levels))]
+        last = len(_ITERATIONS) - 1
+        self._cold = [self._step(n, _ITERATIONS[min(n, last)]) for n in range(len(self._levels))]
+        self._warm = [self._step(n, _WARM_ITERATIONS[n]) for n in range(min(len(self._levels), len(_WARM_ITERATIONS)))]
         self._solved = False
 
     def reset(self) -> None:
@@ -239,22 +241,21 @@ class TVL1Solver:
 
     def _begin(self, warm: bool) -> None:
         """Solve all levels, from the coarsest or from that of a warm start down to the finest."""
-        levels = self._levels
-        start = len(levels) - 1
-        if warm and self._solved and start > _WARM_LEVEL:
-            start = _WARM_LEVEL
-            for fine, coarse in pairwise(levels[: start + 1]):
+        steps = self._warm if warm and self._solved else self._cold
+        start = len(steps) - 1
+        if steps is self._warm:
+            for fine, coarse in pairwise(self._levels[: start + 1]):
                 shrink_solution(fine.fields, fine.stride, fine.height, fine.width, coarse.fields, coarse.stride)
-        elif not (warm and self._solved):
-            levels[start].fields[U : V + 1] = 0.0
+        else:
+            self._levels[start].fields[U : V + 1] = 0.0
         for number in range(start, -1, -1):
-            doubling, solving = self._steps[number]
+            doubling, solving = steps[number]
             if number < start:
                 for arguments in doubling:
                     double(*arguments)
             solve_level(*solving)
 
-    def _step(self, number: int) -> tuple[tuple[tuple[Any, ...], ...], tuple[Any, ...]]:
+    def _step(self, number: int, iterations: int) -> tuple[tuple[tuple[Any, ...], ...], tuple[Any, ...]]:
         """Return the arguments for `double`, once for each component, and for `solve_level` at a level."""
         level = self._levels[number]
         doubling: tuple[tuple[Any, ...], ...] = ()
@@ -277,7 +278,7 @@ class TVL1Solver:
             level.height,
             level.width,
             level.stride,
-            _ITERATIONS[min(number, len(_ITERATIONS) - 1)],
+            iterations,
             self._lam,
             self._theta,
             # Noise halves from level to level.
