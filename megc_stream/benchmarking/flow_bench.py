@@ -245,7 +245,7 @@ def _check(settings: FlowBenchSettings) -> None:
 def _methods(size: int) -> dict[str, Method]:
     """Return all methods but the warm solver; each keeps its own buffers."""
     defaults = FlowSettings()
-    solver = TVL1Solver(size, size, lam=defaults.lam, theta=defaults.theta, noise=defaults.noise)
+    solver = TVL1Solver(size, size, **defaults.model_dump())
     dual = cv2.optflow.DualTVL1OpticalFlow.create()
     presets = (cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, cv2.DISOPTICAL_FLOW_PRESET_FAST, cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis = [cv2.DISOpticalFlow.create(preset) for preset in presets]
@@ -297,7 +297,7 @@ def _bench_sequences(sequences: list[FlowSequence], methods: dict[str, Method], 
     tallies = {name: _Tally() for name in (_WARM, *methods)}
     defaults = FlowSettings()
     size = len(sequences[0].pictures(0)[0])
-    solver = TVL1Solver(size, size, lam=defaults.lam, theta=defaults.theta, noise=defaults.noise)
+    solver = TVL1Solver(size, size, **defaults.model_dump())
     out = np.empty((size, size, 2), np.float32)
     for sequence in sequences:
         solver.reset()

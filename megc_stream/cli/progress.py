@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -57,6 +58,19 @@ class CountProgress:
         if not self._terminal and now_s - self._said_s >= _PLAIN_EVERY_S:
             self._said_s = now_s
             note(f"{self._label}: {done}{f' of {total}' if total else ''} {self._unit}, {speed}")
+
+    def by_steps(self, prefix: str = "") -> Callable[[str, int, int], None]:
+        """Return a callback (step, done, total) that names each step of the work once and counts within it."""
+        current = ""
+
+        def show(step: str, done: int, total: int) -> None:
+            nonlocal current
+            if step != current:
+                current = step
+                self.line(f"{prefix}{step}: {total}" + (f", {done} there already" if done else ""))
+            self(done, total)
+
+        return show
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,21 +89,8 @@ def train_on(
                 cache=cache,
                 jobs=jobs,
                 overwrite=overwrite,
-                progress=_shown(progress, corpus.name),
+                progress=progress.by_steps(f"{corpus.name}: "),
             )
             of_folds = {person: result.model.parent / fold.file for fold in result.folds for person in fold.test}
             trained.append(TrainedOn(corpus=corpus.name, whole=result.model, without=of_folds))
     return trained
-
-
-def _shown(progress: CountProgress, name: str) -> Callable[[str, int, int], None]:
-    current = ""
-
-    def show(step: str, done: int, total: int) -> None:
-        nonlocal current
-        if step != current:
-            current = step
-            progress.line(f"{name}: {step}: {total}" + (f", {done} there already" if done else ""))
-        progress(done, total)
-
-    return show

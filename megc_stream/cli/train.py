@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +78,7 @@ def mean_command(
     sets = [_read(text) for text in data]
     with CountProgress("training", "steps") as progress:
         result = train_on_data(
-            sets, out, options, cache=cache, jobs=jobs, overwrite=overwrite, progress=_steps(progress)
+            sets, out, options, cache=cache, jobs=jobs, overwrite=overwrite, progress=progress.by_steps()
         )
     if result.kept:
         note(f"{result.kept} networks were there already")
@@ -109,22 +108,8 @@ def synthetic_command(
     from megc_stream.training import train_synthetic
 
     with CountProgress("training", "steps") as progress:
-        train_synthetic(portraits, out, seed=seed, jobs=jobs, cache=cache, progress=_steps(progress))
+        train_synthetic(portraits, out, seed=seed, jobs=jobs, cache=cache, progress=progress.by_steps())
     say(str(out))
-
-
-def _steps(progress: CountProgress) -> Callable[[str, int, int], None]:
-    """Return a callback that names each part of the work once and counts within it."""
-    current = ""
-
-    def show(step: str, done: int, total: int) -> None:
-        nonlocal current
-        if step != current:
-            current = step
-            progress.line(f"{step}: {total}" + (f", {done} there already" if done else ""))
-        progress(done, total)
-
-    return show
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -6,29 +6,14 @@ import re
 from typing import Literal, cast
 
 from megc_stream.datasets.records import ActionUnit
+from megc_stream.vocabulary import COARSE_OF_EMOTION, CoarseClass
 
 __all__ = ["Coarse", "coarse_emotion", "parse_action_units"]
 
-Coarse = Literal["", "negative", "positive", "surprise", "others"]
+Coarse = Literal[""] | CoarseClass
 _Side = Literal["", "L", "R", "T", "B"]
 
-_COARSE: dict[str, Coarse] = {
-    "": "",
-    "positive": "positive",
-    "happiness": "positive",
-    "happy": "positive",
-    "negative": "negative",
-    "anger": "negative",
-    "contempt": "negative",
-    "disgust": "negative",
-    "fear": "negative",
-    "repression": "negative",
-    "sad": "negative",
-    "sadness": "negative",
-    "surprise": "surprise",
-    "other": "others",
-    "others": "others",
-}
+_COARSE: dict[str, Coarse] = {"": "", **COARSE_OF_EMOTION}
 _UNIT = re.compile(r"(?:AU)?\s*([LRTB])?\s*(?:AU)?\s*(\d{1,2})\s*([LR]?)[A-EXYZ]?", re.IGNORECASE)
 _SEPARATORS = re.compile(r"\bor\b|\band\b|[+,;/&|\s?]+", re.IGNORECASE)
 _NOTHING = frozenset({"", "none", "nan", "n/a", "na", "-", "0", "/", "?"})

@@ -9,15 +9,13 @@ from typing import Literal
 
 import msgspec
 
-from megc_stream.evaluation.counts import share
-from megc_stream.evaluation.strs import match_intervals, shared_frames
+from megc_stream.evaluation.strs import SpottingScore, match_intervals, shared_frames, spotting_counts
 from megc_stream.evaluation.tables import IntervalRow
 
 __all__ = [
     "AP_IOUS",
     "ApexError",
     "AveragePrecision",
-    "DurationScore",
     "DurationSplit",
     "apex_error",
     "average_precision",
@@ -53,22 +51,11 @@ class ApexError(msgspec.Struct, frozen=True, kw_only=True):
     midpoints: int
 
 
-class DurationScore(msgspec.Struct, frozen=True, kw_only=True):
-    """Spotting of one type of expression; precision, recall and F1 are 0 without TP."""
-
-    tp: int
-    fp: int
-    fn: int
-    precision: float
-    recall: float
-    f1: float
-
-
 class DurationSplit(msgspec.Struct, frozen=True, kw_only=True):
     """Spotting by type; ``by`` says where types come from, ``unknown`` counts events that have none."""
 
-    micro: DurationScore
-    macro: DurationScore
+    micro: SpottingScore
+    macro: SpottingScore
     by: Literal["type", "duration", "type or duration"]
     unknown: int
 
@@ -149,8 +136,8 @@ def split_by_duration(pred: Sequence[IntervalRow], truth: Sequence[IntervalRow])
         return None
     typed = [bool(row.type) for row in rows]
     return DurationSplit(
-        micro=_duration_score(tp["micro"], fp["micro"], fn["micro"]),
-        macro=_duration_score(tp["macro"], fp["macro"], fn["macro"]),
+        micro=spotting_counts(tp["micro"], fp["micro"], fn["micro"]),
+        macro=spotting_counts(tp["macro"], fp["macro"], fn["macro"]),
         by="type" if all(typed) else "type or duration" if any(typed) else "duration",
         unknown=unknown,
     )
@@ -201,14 +188,3 @@ def _type(row: IntervalRow, rates: Mapping[tuple[str, str], float]) -> str:
     if fps is None:
         return ""
     return "macro" if (row.interval.offset - row.interval.onset) / fps > _MACRO_S else "micro"
-
-
-def _duration_score(tp: int, fp: int, fn: int) -> DurationScore:
-    return DurationScore(
-        tp=tp,
-        fp=fp,
-        fn=fn,
-        precision=share(tp, tp + fp),
-        recall=share(tp, tp + fn),
-        f1=share(2 * tp, 2 * tp + fp + fn),
-    )

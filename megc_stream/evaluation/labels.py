@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection
 
 from megc_stream.evaluation.questions import normalised
+from megc_stream.vocabulary import ACTION_UNIT_NAMES, COARSE_OF_EMOTION
 
 __all__ = [
-    "ACTION_UNITS",
     "COARSE",
     "COARSE_OF",
     "EVENT_TYPES",
@@ -35,55 +35,10 @@ FINE: dict[str, tuple[str, ...]] = {
 }
 """Fine-grained classes by data set, as the question files use them."""
 
-COARSE_OF = {
-    "negative": "negative",
-    "positive": "positive",
-    "surprise": "surprise",
-    "happiness": "positive",
-    "happy": "positive",
-    "anger": "negative",
-    "contempt": "negative",
-    "disgust": "negative",
-    "fear": "negative",
-    "repression": "negative",
-    "sad": "negative",
-    "sadness": "negative",
-    "other": "others",
-    "others": "others",
-    "neutral": "neutral",
-}
+COARSE_OF: dict[str, str] = {**COARSE_OF_EMOTION, "neutral": "neutral"}
 """The challenge's mapping of emotions to its three classes; "others" and "neutral" are none of them."""
 
 EVENT_TYPES = ("micro-expression", "macro-expression")
-
-ACTION_UNITS = {
-    1: "inner brow raiser",
-    2: "outer brow raiser",
-    4: "brow lowerer",
-    5: "upper lid raiser",
-    6: "cheek raiser",
-    7: "lid tightener",
-    9: "nose wrinkler",
-    10: "upper lip raiser",
-    12: "lip corner puller",
-    14: "dimpler",
-    15: "lip corner depressor",
-    16: "lower lip depressor",
-    17: "chin raiser",
-    20: "lip stretcher",
-    21: "neck tightener",
-    23: "lip tightener",
-    24: "lip pressor",
-    25: "lips part",
-    26: "jaw drop",
-    31: "jaw clencher",
-    38: "nostril dilater",
-    39: "nostril compress",
-    43: "eye closure",
-    56: "tilt right",
-    61: "eyes left",
-}
-"""Names of action units, by FACS number, as the question files spell them."""
 
 _NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
@@ -142,7 +97,7 @@ def parse_units(answer: str) -> frozenset[str]:
         name = normalised(part)
         numbered = re.fullmatch(r"(?:au *)?([0-9]{1,2})(?:[ (]+([a-z ]+)\)?)?", name)
         if numbered:
-            name = numbered[2] or ACTION_UNITS.get(int(numbered[1]), name)
+            name = numbered[2] or ACTION_UNIT_NAMES.get(int(numbered[1]), name)
         name = normalised(name.replace("-", " "))
         if name not in _NO_UNITS:
             units.add(name)

@@ -39,6 +39,7 @@ __all__ = [
     "length_ceiling",
     "match_intervals",
     "shared_frames",
+    "spotting_counts",
     "spotting_score",
 ]
 
@@ -141,7 +142,11 @@ def compare_with_truth(found: Sequence[Interval], truth: Sequence[Interval]) -> 
 
 def spotting_score(comparison: Comparison) -> SpottingScore:
     """Return the counts, precision, recall and F1 of a comparison."""
-    tp, fp, fn = len(comparison.found), len(comparison.invented), len(comparison.missed)
+    return spotting_counts(len(comparison.found), len(comparison.invented), len(comparison.missed))
+
+
+def spotting_counts(tp: int, fp: int, fn: int) -> SpottingScore:
+    """Return precision, recall and F1 with the counts they come from."""
     precision, recall = share(tp, tp + fp), share(tp, tp + fn)
     return SpottingScore(tp=tp, fp=fp, fn=fn, precision=precision, recall=recall, f1=share(2 * tp, 2 * tp + fp + fn))
 

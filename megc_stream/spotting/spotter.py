@@ -82,8 +82,7 @@ class Spotter:
         self._settings = settings
         self._model = model
         self._clock = clock
-        flow = settings.flow
-        self._solver = TVL1Solver(_CROP_PX, _CROP_PX, lam=flow.lam, theta=flow.theta, noise=flow.noise)
+        self._solver = TVL1Solver(_CROP_PX, _CROP_PX, **settings.flow.model_dump())
         self._flow = np.empty((_CROP_PX, _CROP_PX, 2), np.float32)
         self._state = _State()
         self._causal: CausalSpotter | None = None

@@ -15,14 +15,15 @@ import msgspec
 
 from megc_stream.errors import DataError
 from megc_stream.evaluation.answers import match_answers
-from megc_stream.evaluation.labels import ACTION_UNITS, COARSE, EVENT_TYPES, fine_labels
+from megc_stream.evaluation.labels import COARSE, EVENT_TYPES, fine_labels
 from megc_stream.evaluation.questions import COUNT_KINDS, QuestionKind, kind_of
 from megc_stream.evaluation.tables import AnswerRow, read_answers, shown
 from megc_stream.submission.problems import Problem
+from megc_stream.vocabulary import ACTION_UNIT_NAMES
 
 __all__ = ["check_answer_file", "check_answers", "fill_answers", "format_answer_file", "suggested_name"]
 
-_UNITS = frozenset(ACTION_UNITS.values())
+_UNITS = frozenset(ACTION_UNIT_NAMES.values())
 _COMBINED = re.compile(
     r"The action (?:unit present is|units present are): (?P<units>.+)\. "
     r"Therefore, the fine-grained expression class is (?P<fine>.+), and the coarse expression class is (?P<coarse>.+)\."

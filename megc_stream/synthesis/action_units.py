@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from megc_stream.errors import UsageError
+from megc_stream.vocabulary import ACTION_UNIT_NAMES
 
 __all__ = [
     "EMOTION_UNITS",
@@ -41,20 +42,7 @@ __all__ = [
 Points: TypeAlias = NDArray[np.float64]
 Side = Literal["both", "left", "right"]
 
-FACS_NAMES: dict[int, str] = {
-    1: "inner brow raiser",
-    2: "outer brow raiser",
-    4: "brow lowerer",
-    6: "cheek raiser",
-    7: "lid tightener",
-    9: "nose wrinkler",
-    10: "upper lip raiser",
-    12: "lip corner puller",
-    14: "dimpler",
-    15: "lip corner depressor",
-    17: "chin raiser",
-    25: "lips part",
-}
+FACS_NAMES = {unit: ACTION_UNIT_NAMES[unit] for unit in (1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 17, 25)}
 """Names of the action units that can be synthesised, as the challenge's questions spell them."""
 
 EMOTION_UNITS: dict[str, tuple[str, ...]] = {

@@ -80,7 +80,7 @@ class PairMaker:
 
     def __init__(self) -> None:
         settings = FlowSettings()
-        self._solver = TVL1Solver(_CROP_PX, _CROP_PX, lam=settings.lam, theta=settings.theta, noise=settings.noise)
+        self._solver = TVL1Solver(_CROP_PX, _CROP_PX, **settings.model_dump())
         self._flow = np.empty((_CROP_PX, _CROP_PX, 2), np.float32)
 
     def features(self, reference: Crop, current: Crop) -> NDArray[np.float16] | None:
