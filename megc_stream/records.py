@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "Adjustment",
+    "Annotation",
+    "Answer",
     "Crop",
     "EmotionName",
     "Event",
@@ -151,6 +154,43 @@ class EventPoint(msgspec.Struct, frozen=True, kw_only=True):
     t_s: float
 
 
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer to a question about an event, in the challenge's form, and what it rests on.
+
+    ``by`` is "embedded" (measured by the pipeline) or "served" (a vision-language model); ``evidence`` says which
+    regions moved how far (px), which probabilities, or which model, prompt and token counts. ``fallback`` says why the
+    embedded answer stands where a served one was asked for.
+    """
+
+    question: str
+    answer: str
+    by: Literal["embedded", "served"]
+    evidence: dict[str, Any] = {}
+    fallback: str = ""
+
+
+class Annotation(_Record, frozen=True, kw_only=True, tag="annotation"):
+    """A remark of an operator, placed in the stream before ``frame``; stages pass it on."""
+
+    source: str
+    frame: int
+    t_capture_s: float
+    text: str
+    author: str = ""
+
+
+class Adjustment(_Record, frozen=True, kw_only=True, tag="adjustment"):
+    """A change of the causal threshold while the stream runs, in force from ``frame`` on; None leaves a value as it
+    is. It travels in the stream, so that the same frames get the new threshold however the stages are hosted."""
+
+    source: str
+    frame: int
+    t_capture_s: float
+    deviations: float | None = None
+    least_threshold: float | None = None
+    author: str = ""
+
+
 class Event(_Record, frozen=True, kw_only=True, tag="event"):
     """One revision of one expression event: onset -> apex -> offset | retracted, then label, then answer.
 
@@ -176,6 +216,7 @@ class Event(_Record, frozen=True, kw_only=True, tag="event"):
     emotion: EmotionName | None = None
     probabilities: dict[EmotionName, float] = {}
     aus: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
     score: float
     threshold: float
     model: str
@@ -201,4 +242,4 @@ class StreamEnd(_Record, frozen=True, kw_only=True, tag="streamend"):
     dropped: dict[str, int] = {}
 
 
-Record: TypeAlias = StreamInfo | Frame | Crop | Score | Trace | Event | StreamEnd
+Record: TypeAlias = StreamInfo | Frame | Crop | Score | Trace | Event | Annotation | Adjustment | StreamEnd

@@ -32,8 +32,11 @@ __all__ = [
     "ModelSettings",
     "OutputSettings",
     "PipelineSettings",
+    "SecuritySettings",
     "Settings",
     "SpottingSettings",
+    "VqaSettings",
+    "WireSettings",
     "load_settings",
 ]
 
@@ -142,10 +145,39 @@ class PipelineSettings(_Section):
 
     queue_records: int = Field(default=64, ge=1, le=100000)
     """Records that may wait on a link before the sender blocks (files) or frames are dropped (live)."""
+
+
+class WireSettings(_Section):
+    """What other programs can connect to."""
+
     publish: str | None = None
     """Endpoint on which events are published, e.g. tcp://127.0.0.1:5550; None publishes nothing."""
+    publish_frames: str | None = None
+    """Endpoint on which face crops are published, encoded only while somebody subscribes; None publishes none."""
+    control: str | None = None
+    """Endpoint that takes commands; None takes none."""
+    recordings: str | None = None
+    """Endpoint from which recorders fetch every message without loss; None offers none."""
     insecure_bind: bool = False
-    """Allow an endpoint outside loopback without encryption."""
+    """Allow endpoints outside loopback without encryption; every status message then says so."""
+
+
+class SecuritySettings(_Section):
+    """Keys (CURVE) of endpoints outside loopback."""
+
+    secret_key: Path | None = None
+    """Secret key file of this program, from `megc-stream keys new`; None binds and connects without encryption."""
+    server_key: Path | None = None
+    """Public key file of the other side, where this program connects: nobody else is accepted."""
+    allowed: Path | None = None
+    """Folder of the public key files of those who may connect."""
+
+
+class VqaSettings(_Section):
+    """Who answers questions about events, and how."""
+
+    answerer: str | None = None
+    """`embedded`, or the address of an OpenAI-compatible server such as http://127.0.0.1:8000/v1; None asks nothing."""
 
 
 class OutputSettings(_Section):
@@ -183,6 +215,9 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     spotting: SpottingSettings = SpottingSettings()
     pipeline: PipelineSettings = PipelineSettings()
+    wire: WireSettings = WireSettings()
+    security: SecuritySettings = SecuritySettings()
+    vqa: VqaSettings = VqaSettings()
     output: OutputSettings = OutputSettings()
 
     @classmethod

@@ -131,8 +131,8 @@ def analyse(
     """
     clock = clock or MonotonicClock()
     started = datetime.now().astimezone()
-    if settings.pipeline.publish is not None:
-        check_endpoint(settings.pipeline.publish, settings.pipeline.insecure_bind)
+    if settings.wire.publish is not None:
+        check_endpoint(settings.wire.publish, settings.wire.insecure_bind)
     model = MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
     with ExitStack() as stack:
         source = stack.enter_context(open_input(settings, clock))
@@ -157,7 +157,7 @@ def analyse(
         watch = _Watch(tell)
         all_sinks: list[Sink] = [watch, *sinks]
         publisher = None
-        if settings.pipeline.publish is not None:
+        if settings.wire.publish is not None:
             publisher = _publisher(settings, stack, clock)
             all_sinks.append(_Serving(publisher))
         folder = prepare_folder(settings.output, info.video, started)
@@ -269,9 +269,9 @@ def _problem(watch: _Watch, end: StreamEnd, source: str, k: int, face_index: int
 def _publisher(settings: Settings, stack: ExitStack, clock: Clock) -> Publisher:
     import zmq
 
-    assert settings.pipeline.publish is not None
+    assert settings.wire.publish is not None
     context = stack.enter_context(zmq.Context())
-    publisher = Publisher(context, settings.pipeline.publish, clock, insecure=settings.pipeline.insecure_bind)
+    publisher = Publisher(context, settings.wire.publish, clock, insecure=settings.wire.insecure_bind)
     stack.callback(publisher.close)
     return publisher
 

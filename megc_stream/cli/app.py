@@ -121,7 +121,7 @@ def run(
         "face": {"backend": face, "mediapipe_model": face_model, "face_index": face_index},
         "model": {"name": model, "providers": None if providers is None else tuple(providers.split(","))},
         "spotting": {"mode": spotting},
-        "pipeline": {"publish": publish, "insecure_bind": insecure_bind},
+        "wire": {"publish": publish, "insecure_bind": insecure_bind},
         "output": {"folder": out, "overwrite": overwrite, "with_images": with_images},
     }
     run_command(load_settings(config, overrides), open_report=open_report, json_file=json_file)
