@@ -5,9 +5,10 @@ Used on the links between stages and for snapshots. Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
-from typing import Any, Generic, TypeVar, cast, get_origin
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 
 from megc_stream.errors import WireError
 
-__all__ = ["Unpacker", "pack"]
+__all__ = ["UNREADABLE", "Unpacker", "pack"]
+
+UNREADABLE = (ValueError, RecursionError, OverflowError)
+"""What msgspec and numpy raise on bytes that were damaged or made up: wrong form, too deep, too large a number."""
 
 _T = TypeVar("_T")
 _DTYPES = frozenset(("uint8", "int64", "float32", "float64", "bool"))
@@ -33,11 +37,18 @@ def _encode(value: Any) -> Any:
     raise NotImplementedError(f"cannot pack {type(value)}")
 
 
+@functools.cache
+def _dtypes(kind: Any) -> frozenset[str]:
+    """Return the names that an array annotated ``NDArray[...]`` may have."""
+    scalars = {scalar for part in get_args(kind) for scalar in get_args(part)}
+    return frozenset(name for name in _DTYPES if np.dtype(name).type in scalars) or _DTYPES
+
+
 def _decode(kind: Any, value: Any) -> Any:
     if (get_origin(kind) or kind) is not np.ndarray:
         raise NotImplementedError(f"cannot unpack {kind}")
     array = msgspec.convert(value, _Array)
-    if array.dtype not in _DTYPES or any(n < 0 for n in array.shape):
+    if array.dtype not in _dtypes(kind) or any(n < 0 for n in array.shape):
         raise ValueError(f"array of dtype {array.dtype}, shape {array.shape}")
     result: NDArray[Any] = np.frombuffer(array.data, np.dtype(array.dtype))
     if result.size != math.prod(array.shape):
@@ -72,5 +83,5 @@ class Unpacker(Generic[_T]):
         """
         try:
             return cast(_T, self._decoder.decode(data))
-        except (msgspec.DecodeError, ValueError) as error:
+        except UNREADABLE as error:
             raise WireError(f"message of {len(data)} bytes: cannot be understood ({error})") from error

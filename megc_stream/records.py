@@ -72,7 +72,8 @@ class Frame(_Record, frozen=True, kw_only=True, tag="frame", eq=False):
     """One picture of a source.
 
     ``image`` is uint8: (H, W) grey, full range 0..255, or (H, W, 3) BGR where the source was opened in colour.
-    ``dropped`` counts the frames lost immediately before this one, by reason.
+    ``dropped`` counts the frames lost immediately before this one, by reason; ``decode_s`` is what reading and decoding
+    took, seconds.
     """
 
     source: str
@@ -82,6 +83,7 @@ class Frame(_Record, frozen=True, kw_only=True, tag="frame", eq=False):
     t_capture_s: float
     pts_s: float | None = None
     t_device_s: float | None = None
+    decode_s: float = 0.0
     dropped: dict[str, int] = {}
 
 

@@ -26,6 +26,7 @@ from pydantic_settings import SettingsError as UnreadableSettings
 from megc_stream.errors import SettingsError
 
 __all__ = [
+    "CameraSettings",
     "CaptureSettings",
     "FaceSettings",
     "FlowSettings",
@@ -34,6 +35,7 @@ __all__ = [
     "PipelineSettings",
     "SecuritySettings",
     "Settings",
+    "SourceSettings",
     "SpottingSettings",
     "VqaSettings",
     "WireSettings",
@@ -47,6 +49,30 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class CameraSettings(_Section):
+    """Industrial cameras (`pylon:` and `genicam:`); None leaves the camera as it is configured."""
+
+    width: int | None = Field(default=None, ge=16, le=16384)
+    """Width of the region read out, px of the frame; rounded down to the camera's step."""
+    height: int | None = Field(default=None, ge=16, le=16384)
+    """Height of the region read out, px of the frame; rounded down to the camera's step."""
+    offset_x: int | None = Field(default=None, ge=0, le=16384)
+    """Left edge of the region on the sensor, px; None centres a region whose width is given."""
+    offset_y: int | None = Field(default=None, ge=0, le=16384)
+    """Upper edge of the region on the sensor, px; None centres a region whose height is given."""
+    exposure_s: float | None = Field(default=None, gt=0, le=10)
+    """Exposure time in seconds, shorter than a frame; turns the camera's automatic exposure off."""
+    gain: float | None = Field(default=None, ge=0)
+    """Gain in the camera's own unit (dB on most); turns its automatic gain off."""
+    trigger: str = "off"
+    """`off`: the camera keeps its own pace; `software`: this program triggers every frame at `capture.fps`; else the
+    name of the camera's trigger input, e.g. `Line1` (`capture.fps` then says at which rate pulses come)."""
+    features: dict[str, bool | int | float | str] = {}
+    """Further GenICam features by name, set before all others and in this order, e.g. {ReverseX = true}."""
+    cti: Path | None = None
+    """GenTL producer (.cti file) for `genicam:SERIAL`; None takes those in the folders of GENICAM_GENTL64_PATH."""
+
+
 class CaptureSettings(_Section):
     """How frames are read."""
 
@@ -56,12 +82,22 @@ class CaptureSettings(_Section):
     """Pace of replay as a multiple of the native rate; 0 reads a file as fast as the analysis goes."""
     max_seconds: float | None = Field(default=None, gt=0)
     """Stop after this many seconds of the source; None reads to its end."""
+    decode_threads: int = Field(default=2, ge=0, le=16)
+    """Threads that decode files ahead of the analysis; 0 decodes when a frame is asked for."""
+    ahead_mb: float = Field(default=64.0, ge=1, le=4096)
+    """Memory for pictures of a file decoded ahead, MiB."""
     live_queue_s: float = Field(default=0.25, gt=0, le=5)
     """How much of a live stream may wait for the analysis before the oldest frame is dropped, in seconds."""
     webcam_width: int = Field(default=640, ge=64, le=7680)
     """Requested width of a webcam picture, px of the frame."""
     webcam_height: int = Field(default=480, ge=64, le=4320)
     """Requested height of a webcam picture, px of the frame."""
+    silence_s: float = Field(default=2.0, ge=0.1, le=600)
+    """A camera that gives no picture for this many seconds counts as disconnected."""
+    reconnect_s: float = Field(default=60.0, ge=0, le=86400)
+    """How long to try to reach a disconnected camera again, seconds, before its stream ends; 0 does not try."""
+    camera: CameraSettings = CameraSettings()
+    """Industrial cameras."""
 
 
 class FaceSettings(_Section):
@@ -145,6 +181,42 @@ class PipelineSettings(_Section):
 
     queue_records: int = Field(default=64, ge=1, le=100000)
     """Records that may wait on a link before the sender blocks (files) or frames are dropped (live)."""
+    runner: Literal["embedded", "processes", "hosts"] = "embedded"
+    """`embedded`: threads of one process; `processes`: one process per stage; `hosts`: stages started elsewhere."""
+    coordinator: str | None = None
+    """Runner `hosts`: where stages find `megc-stream run`, e.g. tcp://10.0.0.1:5600."""
+    publisher: str | None = None
+    """Runner `hosts`: where stages send their results to the publisher, e.g. tcp://10.0.0.1:5601."""
+    checkpoint_s: float = Field(default=2.0, gt=0.01, le=60)
+    """Seconds of the source between two snapshots of all stages, in several processes."""
+    restarts: int = Field(default=5, ge=0, le=1000)
+    """How often a stage may die without any progress between before the run fails."""
+    restart_after_s: float = Field(default=0.1, ge=0, le=60)
+    """Wait before a dead stage is started again, seconds; doubled each time it dies without progress, up to 5 s."""
+    start_s: float = Field(default=120.0, gt=0, le=3600)
+    """How long a stage may take to start, or to come back, before the run fails, seconds."""
+    silent_s: float = Field(default=10.0, gt=0.5, le=600)
+    """A stage that says nothing for this long counts as dead; without word from `run` a stage ends after three times
+    this, seconds."""
+
+
+class SourceSettings(_Section):
+    """One of several sources in a graph; what its tables leave out is taken from the tables outside."""
+
+    name: str = Field(pattern=r"^[\w-]+$")
+    """Short name: that of its folder in the results, and of its stages."""
+    source: str
+    """What to analyse, as `source` outside."""
+    subject: str | None = None
+    """Subject in results; None takes the part of the video's name before the first `_`."""
+    video: str | None = None
+    """Video name in results and source in messages; None takes `name`."""
+    capture: CaptureSettings = CaptureSettings()
+    """What differs from the table `capture`."""
+    face: FaceSettings = FaceSettings()
+    """What differs from the table `face`."""
+    links: dict[Literal["spotter", "recogniser", "vqa"], str] = {}
+    """Runner `hosts`: where each stage takes its records, e.g. {spotter = "tcp://10.0.0.2:5610"}."""
 
 
 class WireSettings(_Section):
@@ -154,6 +226,10 @@ class WireSettings(_Section):
     """Endpoint on which events are published, e.g. tcp://127.0.0.1:5550; None publishes nothing."""
     publish_frames: str | None = None
     """Endpoint on which face crops are published, encoded only while somebody subscribes; None publishes none."""
+    frames_format: Literal["jpeg", "gray"] = "jpeg"
+    """Published crops: `jpeg`, or `gray`, 128 x 128 bytes without compression."""
+    frames_quality: int = Field(default=90, ge=1, le=100)
+    """JPEG quality of published crops."""
     control: str | None = None
     """Endpoint that takes commands; None takes none."""
     recordings: str | None = None
@@ -170,7 +246,9 @@ class SecuritySettings(_Section):
     server_key: Path | None = None
     """Public key file of the other side, where this program connects: nobody else is accepted."""
     allowed: Path | None = None
-    """Folder of the public key files of those who may connect."""
+    """Folder of the public key files of those who may connect; read anew for every connection and command."""
+    max_message_bytes: int = Field(default=64 * 2**20, ge=65536, le=2**31 - 1)
+    """Largest part of a message that is accepted, bytes: a peer that sends more is disconnected."""
 
 
 class VqaSettings(_Section):
@@ -178,6 +256,40 @@ class VqaSettings(_Section):
 
     answerer: str | None = None
     """`embedded`, or the address of an OpenAI-compatible server such as http://127.0.0.1:8000/v1; None asks nothing."""
+    questions: tuple[str, ...] = (
+        "What is the coarse expression class?",
+        "What are the action units?",
+        "Please analyse the micro-expression shown in this video in detail.",
+    )
+    """What is asked of every event."""
+    model: str | None = None
+    """Name of the model, or of a LoRA adapter, on the server; None takes the only model that is served."""
+    inputs: tuple[Literal["video", "oao", "flow"], ...] = Field(default=("oao", "flow"), min_length=1)
+    """What a served model is shown: a video, pictures at onset, apex and offset, a picture of the optical flow."""
+    prompts: str = "megc-1"
+    """Version of the prompts, or a .toml file of one's own."""
+    redact_eyes: bool = False
+    """Black out the eyes in everything that is sent to the server."""
+    timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    """Seconds that the server has for a question, retries included; then the embedded answer stands."""
+    concurrency: int = Field(default=2, ge=1, le=64)
+    """Questions that the server is asked at the same time."""
+    waiting: int = Field(default=200, ge=1, le=10_000)
+    """Questions that may wait for their turn; the embedded answer stands for those beyond."""
+    drain_s: float = Field(default=120.0, ge=0, le=86400)
+    """How long the end of a run waits for answers that are still out, seconds; then the embedded ones stand."""
+    retries: int = Field(default=2, ge=0, le=10)
+    """How often a question is asked again after 429, 5xx or a broken connection, with growing pauses."""
+    breaker_failures: int = Field(default=3, ge=1, le=1000)
+    """Failures in a row after which the server is left alone for a while."""
+    breaker_pause_s: float = Field(default=30.0, gt=0, le=3600)
+    """How long it is left alone, seconds; then one question tries it."""
+    max_tokens: int = Field(default=512, ge=16, le=8192)
+    """Tokens that an answer may have."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Seed given to the server; the temperature is always 0."""
+    api_key_variable: str = Field(default="VQA_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Environment variable that holds the server's API key; keys are taken from nowhere else."""
 
 
 class OutputSettings(_Section):
@@ -209,6 +321,8 @@ class Settings(BaseSettings):
     """Subject in results; None takes the part of the video's name before the first `_`."""
     video: str | None = None
     """Video name in results; None takes the stem of the file or folder."""
+    sources: tuple[SourceSettings, ...] = ()
+    """Several sources in one graph, instead of `source`."""
     capture: CaptureSettings = CaptureSettings()
     face: FaceSettings = FaceSettings()
     flow: FlowSettings = FlowSettings()

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from megc_stream.errors import WireError
 from megc_stream.packing import Unpacker, pack
@@ -60,6 +63,35 @@ def test_foreign_objects_and_dtypes_are_refused() -> None:
         _unpack(pack({"record": "crop", "image": ["object", [1], b"x"]}))
     with pytest.raises(WireError):
         _unpack(b"")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        ["float32", [1], b"0000"],
+        ["uint8", [2**63, 0], b""],
+        ["uint8", [2**64 - 1, 0], b""],
+        ["uint8", [0] * 100, b""],
+        ["uint8", [-1], b"0"],
+        ["uint8", [2], b"0"],
+        ["uint8", [0, 2**63 - 1, 2**63 - 1], b""],
+        [[[[]]]],
+    ],
+)
+def test_impossible_arrays_are_refused(image: list[object]) -> None:
+    crop = {"record": "crop", "source": "", "frame": 0, "number": 0, "t_capture_s": 0, "segment": 0, "image": image}
+    with pytest.raises(WireError, match="cannot be understood"):
+        _unpack(pack(crop))
+
+
+def test_messages_that_are_nested_too_deeply_are_refused() -> None:
+    with pytest.raises(WireError, match="cannot be understood"):
+        _unpack(b"\x82\xa6record\xa4crop\xa1x" + b"\x91" * 100_000)
+
+
+def test_arrays_without_a_stated_dtype_may_have_any() -> None:
+    for kind in (np.ndarray, NDArray[Any], NDArray[np.floating]):
+        assert np.array_equal(Unpacker[Any](kind)(pack(np.ones(3))), np.ones(3))
 
 
 def test_equal_records_are_equal() -> None:

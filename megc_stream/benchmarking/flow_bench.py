@@ -9,12 +9,9 @@ those. DualTVL1 sees every pair once. Ratios are of medians within one run.
 from __future__ import annotations
 
 import math
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import cv2
 import msgspec
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 
 from megc_stream.benchmarking.flow_measures import angular_error_deg, end_point_error_px, moving, tvl1_energy
 from megc_stream.benchmarking.flow_sequences import CASES, FPS, NOISE_SIGMA, FlowSequence, K, Pair, make_pair
+from megc_stream.benchmarking.machine import calibration_ms, processor
 from megc_stream.benchmarking.textures import TextureName, make_texture
 from megc_stream.errors import UsageError
 from megc_stream.flow import TVL1Solver
@@ -51,7 +49,6 @@ _DIS = ("opencv dis ultrafast", "opencv dis fast", "opencv dis medium")
 _REFERENCE_PX = 128
 # The case of single pairs that the targets speak of: local motion and a common shift, with noise.
 _SINGLE = "sway"
-_CALIBRATION_STEPS = 200_000
 
 Image = NDArray[np.uint8]
 Method = Callable[[Image, Image], NDArray[np.float32]]
@@ -218,16 +215,16 @@ def bench_flow(settings: FlowBenchSettings, progress: Callable[[str], None] | No
         sizes = tuple(_bench_size(size, settings, texture, tell) for size in settings.sizes)
         tell("features")
         features = _feature_cost(FlowSequence(texture, _REFERENCE_PX, 0, 10).pair(5).flow)
-        calibration_ms = _calibrate_ms()
+        calibrated_ms = calibration_ms()
     reference = next((figures for figures in sizes if figures.size_px == _REFERENCE_PX), None)
     here = environment()
     return FlowBench(
-        machine=f"{_processor()}, {here.platform}",
+        machine=f"{processor()}, {here.platform}",
         cores=here.cpu_count,
         versions={"megc_stream": here.megc_stream, "python": here.python, **here.packages},
         settings=settings,
         sequence={"fps": FPS, "k": K, "noise_sigma": NOISE_SIGMA},
-        calibration_ms=calibration_ms,
+        calibration_ms=calibrated_ms,
         sizes=sizes,
         features=features,
         targets=() if reference is None else _targets(reference, features),
@@ -383,26 +380,3 @@ def _at_least(name: str, value: float, goal: float, least: float | None) -> Targ
 
 def _at_most(name: str, value: float, goal: float) -> Target:
     return Target(name=name, value=value, goal=goal, least=None, at_most=True, met=value <= goal)
-
-
-def _calibrate_ms() -> float:
-    seconds = []
-    for _ in range(15):
-        begin_s = time.perf_counter()
-        total = 0
-        for step in range(_CALIBRATION_STEPS):
-            total += step
-        seconds.append(time.perf_counter() - begin_s)
-    return float(np.median(seconds)) * 1e3
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        try:
-            text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        except OSError:  # a sandbox without /proc
-            text = ""
-        names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()

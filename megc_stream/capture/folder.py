@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -12,6 +14,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from megc_stream.capture.ahead import depth_of, map_ahead
 from megc_stream.capture.opencv_log import quiet_opencv
 from megc_stream.capture.source import ASSUMED_FPS, Picture
 from megc_stream.errors import CaptureError
@@ -84,32 +87,42 @@ class FolderReader:
             f"the first is {self._damaged[0]}"
         )
 
-    def pictures(self) -> Iterator[Picture]:
-        """Yield the pictures; damaged ones are left out and counted."""
+    def pictures(self, threads: int = 0, ahead_bytes: int = 0) -> Generator[Picture, None, None]:
+        """Yield the pictures; damaged ones are left out and counted.
+
+        ``threads`` > 0 decode ahead, up to ``ahead_bytes``.
+        """
         first_number = self._images[0][0]
         expected = 0  # the index that follows on the last image, damaged or not
         dropped: dict[str, int] = {}
-        for number, name in self._images:
-            frame = number - first_number
-            if frame > expected:
-                dropped["missing"] = dropped.get("missing", 0) + frame - expected
-            expected = frame + 1
-            image = self._decode(name)
-            if image is None:
-                self._damaged.append(name)
-                dropped["damaged"] = dropped.get("damaged", 0) + 1
-                continue
-            if image.shape[:2] != (self.height, self.width):
-                raise CaptureError(
-                    f"{self._folder / name}: is {image.shape[1]}x{image.shape[0]} px, the images before it are "
-                    f"{self.width}x{self.height}; a folder holds one recording"
+        depth = depth_of(ahead_bytes, self.width * self.height * (3 if self._colour else 1))
+        with closing(map_ahead(self._timed, self._images, threads, depth)) as images:
+            for (number, name), (image, decode_s) in zip(self._images, images, strict=True):
+                frame = number - first_number
+                if frame > expected:
+                    dropped["missing"] = dropped.get("missing", 0) + frame - expected
+                expected = frame + 1
+                if image is None:
+                    self._damaged.append(name)
+                    dropped["damaged"] = dropped.get("damaged", 0) + 1
+                    continue
+                if image.shape[:2] != (self.height, self.width):
+                    raise CaptureError(
+                        f"{self._folder / name}: is {image.shape[1]}x{image.shape[0]} px, the images before it are "
+                        f"{self.width}x{self.height}; a folder holds one recording"
+                    )
+                yield Picture(
+                    frame=frame, number=number, image=image, pts_s=frame / self.fps, decode_s=decode_s, dropped=dropped
                 )
-            yield Picture(frame=frame, number=number, image=image, pts_s=frame / self.fps, dropped=dropped)
-            dropped = {}
+                dropped = {}
         self.lost = dropped
 
     def close(self) -> None:
         """Do nothing: files are open only while they are read."""
+
+    def _timed(self, image: tuple[int, str]) -> tuple[NDArray[np.uint8] | None, float]:
+        begin_s = time.perf_counter()
+        return self._decode(image[1]), time.perf_counter() - begin_s
 
     def _decode(self, name: str) -> NDArray[np.uint8] | None:
         """Return the image, or None if its content is damaged."""

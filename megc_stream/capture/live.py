@@ -7,7 +7,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
 
-from megc_stream.capture.source import Identity, Picture, Reader, SourceBase
+from megc_stream.capture.device_clock import ClockFit
+from megc_stream.capture.source import Identity, LiveReader, Picture, SourceBase
 from megc_stream.clock import Clock
 from megc_stream.records import Frame, frames_of
 from megc_stream.settings import CaptureSettings
@@ -21,8 +22,10 @@ _JOIN_S = 2.0  # longest wait for a device that is in the middle of a read when 
 class LiveBuffer:
     """A bounded queue of pictures between one grabbing thread and one consumer.
 
-    When it is full the oldest picture goes; ``dropped`` of the next picture out counts it as "overrun".
+    When it is full the oldest picture goes; ``dropped`` of the next picture out counts it under ``reason``.
     """
+
+    reason = "overrun"
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -38,9 +41,15 @@ class LiveBuffer:
             if len(self._pictures) == self._capacity:
                 oldest = self._pictures.popleft()
                 self._lost.update(oldest.dropped)
-                self._lost["overrun"] += 1
+                self._lost[self.reason] += 1
             self._pictures.append(picture)
             self._changed.notify()
+
+    def drop(self, picture: Picture) -> None:
+        """Count the newest picture as lost."""
+        with self._changed:
+            self._lost.update(picture.dropped)
+            self._lost[self.reason] += 1
 
     def finish(self, error: BaseException | None = None) -> None:
         """Say that no picture follows, and why if it was an error."""
@@ -85,13 +94,30 @@ class LiveSource(SourceBase):
 
     live = True
 
-    def __init__(self, reader: Reader, identity: Identity, settings: CaptureSettings, clock: Clock) -> None:
+    def __init__(self, reader: LiveReader, identity: Identity, settings: CaptureSettings, clock: Clock) -> None:
         super().__init__(reader, identity)
+        self.warnings = reader.warnings
+        self._device = reader
         self._clock = clock
         self._max_seconds = settings.max_seconds
         self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps))
         self._thread: threading.Thread | None = None
         self._leave = False
+
+    @property
+    def clock_fit(self) -> ClockFit | None:
+        """Return how the camera's clock runs against the host's; None where it stamps no frames."""
+        return self._device.clock_fit
+
+    def stop(self) -> None:
+        """Make the iterator end soon; safe from any thread and from a signal handler."""
+        super().stop()
+        self._device.stop()
+
+    def hold(self, reason: str | None) -> None:
+        """Drop every frame ("paused") or go on (None); see :meth:`megc_stream.capture.Source.hold`."""
+        super().hold(reason)
+        self._buffer.reason = reason or "overrun"
 
     def _delivery(self) -> Iterator[Frame]:
         self._thread = threading.Thread(target=self._grab, name="megc-capture", daemon=True)
@@ -113,11 +139,13 @@ class LiveSource(SourceBase):
                 number=picture.number,
                 image=picture.image,
                 t_capture_s=picture.t_capture_s,
+                t_device_s=picture.t_device_s,
                 dropped=picture.dropped,
             )
 
     def _release(self) -> None:
         self._leave = True
+        self._device.stop()
         if self._thread is None:
             self._reader.close()
         else:
@@ -129,7 +157,10 @@ class LiveSource(SourceBase):
             for picture in self._reader.pictures():
                 if picture.t_capture_s is None:
                     picture = replace(picture, t_capture_s=self._clock.now_s())
-                self._buffer.put(picture)
+                if self._held == "paused":
+                    self._buffer.drop(picture)
+                else:
+                    self._buffer.put(picture)
                 if self._leave:
                     break
         except BaseException as raised:  # noqa: BLE001 - whatever it is, the consumer has to see it

@@ -5,25 +5,32 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from megc_stream.capture.camera import CameraDevice, CameraReader
 from megc_stream.capture.folder import FolderReader
+from megc_stream.capture.genicam import GenicamDevice, find_genicam
 from megc_stream.capture.live import LiveSource
+from megc_stream.capture.network import NetworkReader
+from megc_stream.capture.pylon import PylonDevice, find_pylon
 from megc_stream.capture.replay import ReplaySource
-from megc_stream.capture.source import Identity, Reader, Source
+from megc_stream.capture.source import FileReader, Identity, Source
 from megc_stream.capture.video import VideoReader
-from megc_stream.capture.webcam import WebcamReader
+from megc_stream.capture.webcam import WebcamReader, find_webcam
 from megc_stream.clock import Clock
 from megc_stream.errors import CaptureError, UsageError
 from megc_stream.settings import CaptureSettings
 
 __all__ = ["open_source"]
 
+_LEAST_READ_S = 2.0  # a stream from far away may stop for that long without being gone
 _STREAM_SCHEMES = ("rtsp", "rtsps", "http", "https")
 _KNOWN = (
-    "a camera number, a video file, a folder of images, an rtsp:// or http:// address, or a recording of a data set "
-    "such as samm-lv:ROOT/006_1"
+    "a camera number, webcam:NAME, pylon:SERIAL, genicam:SERIAL, a video file, a folder of images, an rtsp:// or "
+    "http:// address, or a recording of a data set such as samm-lv:ROOT/006_1"
 )
 
 
@@ -41,8 +48,10 @@ def open_source(
     Parameters
     ----------
     spec
-        ``"0"``: webcam of that index; a folder of numbered images; a video file; an ``rtsp://`` or ``http://`` address
-        (live, not reconnected when it breaks off). Digits mean a camera: write ``./0`` for a file of that name.
+        ``"0"`` or ``webcam:NAME``: webcam of that index or name; ``pylon:SERIAL``: Basler camera (index, user-defined
+        name, or nothing where there is only one); ``genicam:SERIAL``, ``genicam:PRODUCER.cti?serial=SERIAL``: any
+        GenICam camera; a folder of numbered images; a video file; an ``rtsp://`` or ``http://`` address
+        (live; opened again when it breaks off). Digits mean a camera: write ``./0`` for a file of that name.
     settings
         Rate, pace, length, and the size of the live queue.
     clock
@@ -65,23 +74,36 @@ def open_source(
         ``spec`` is none of the forms above.
     CaptureError
         What it names does not exist, cannot be opened, or holds no picture.
+    MissingExtraError
+        An industrial camera is named and its package is not installed.
     """
     spec = spec.strip()
-    reader: Reader
     if not spec:
         raise UsageError(f"the source is empty; expected {_KNOWN}")
-    if re.fullmatch(r"[0-9]{1,3}", spec):
-        index = int(spec)
-        reader = WebcamReader(index, settings, clock=clock, colour=colour)
-        return LiveSource(reader, _identity(f"camera{index}", subject, video), settings, clock)
+    kind, _, place = spec.partition(":")
+    if kind in _CAMERAS and not place.startswith("//"):
+        name, open_device = _CAMERAS[kind](place, settings)
+        camera = CameraReader(open_device, settings, clock=clock, colour=colour)
+        return LiveSource(camera, _identity(name, subject, video), settings, clock)
+    if re.fullmatch(r"[0-9]{1,3}", spec) or kind == "webcam":
+        index = find_webcam(place if kind == "webcam" else spec)
+        webcam = WebcamReader(index, settings, clock=clock, colour=colour)
+        return LiveSource(webcam, _identity(f"camera{index}", subject, video), settings, clock)
     if "://" in spec:
         name, default_video = _stream_names(spec)
-        reader = VideoReader(spec, name=name, colour=colour, fps=settings.fps, network=True)
-        return LiveSource(reader, _identity(default_video, subject, video), settings, clock)
+        timeout_s = max(settings.silence_s, _LEAST_READ_S)
+        stream = NetworkReader(
+            partial(VideoReader, spec, name=name, colour=colour, fps=settings.fps, network=True, timeout_s=timeout_s),
+            name=name,
+            clock=clock,
+            reconnect_s=settings.reconnect_s,
+        )
+        return LiveSource(stream, _identity(default_video, subject, video), settings, clock)
     path = Path(spec)
     mode = _mode(path)
     if not os.access(path, os.R_OK | (os.X_OK if stat.S_ISDIR(mode) else 0)):
         raise CaptureError(f"{path}: no permission to read; give yourself read rights, e.g. with chmod")
+    reader: FileReader
     if stat.S_ISDIR(mode):
         reader = FolderReader(path, colour=colour, fps=settings.fps)
         default_video = path.resolve().name
@@ -91,6 +113,20 @@ def open_source(
     else:
         raise CaptureError(f"{path}: is neither a file nor a folder; expected {_KNOWN}")
     return ReplaySource(reader, _identity(default_video, subject, video), settings, clock)
+
+
+def _pylon(place: str, settings: CaptureSettings) -> tuple[str, Callable[[], CameraDevice]]:
+    serial = find_pylon(place)
+    return f"pylon-{serial}", partial(PylonDevice, serial, settings)
+
+
+def _genicam(place: str, settings: CaptureSettings) -> tuple[str, Callable[[], CameraDevice]]:
+    file, serial = find_genicam(place, settings)
+    return f"genicam-{serial}", partial(GenicamDevice, file, serial, settings)
+
+
+# Industrial cameras: the video's name, and what opens the camera, now and when it has to be reached again.
+_CAMERAS = {"pylon": _pylon, "genicam": _genicam}
 
 
 def _identity(default_video: str, subject: str | None, video: str | None) -> Identity:

@@ -26,6 +26,15 @@ class Pacer:
         self._start_s: float | None = None
         self.late = 0
 
+    def pause(self, held: Callable[[], bool]) -> None:
+        """Wait while ``held()`` is true, asked every 0.1 s, and put off all deadlines by as much."""
+        begin_s = now_s = self._clock.now_s()
+        while held():
+            self._clock.wait_until_s(now_s + _SLICE_S)
+            now_s = self._clock.now_s()
+        if self._start_s is not None:
+            self._start_s += now_s - begin_s
+
     def release(self, pts_s: float, stopped: Callable[[], bool]) -> float:
         """Wait for the frame's deadline, unless ``stopped()`` becomes true, and return its ``t_capture_s``.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 from megc_stream.capture.pacing import Pacer
-from megc_stream.capture.source import Identity, Reader, SourceBase
+from megc_stream.capture.source import FileReader, Identity, Picture, SourceBase
 from megc_stream.clock import Clock
 from megc_stream.records import Frame
 from megc_stream.settings import CaptureSettings
@@ -18,10 +19,13 @@ class ReplaySource(SourceBase):
 
     live = False
 
-    def __init__(self, reader: Reader, identity: Identity, settings: CaptureSettings, clock: Clock) -> None:
+    def __init__(self, reader: FileReader, identity: Identity, settings: CaptureSettings, clock: Clock) -> None:
         super().__init__(reader, identity)
+        self._file = reader
         self._pacer = Pacer(clock, settings.speed or None)
         self._max_seconds = settings.max_seconds
+        self._threads = settings.decode_threads
+        self._ahead_bytes = int(settings.ahead_mb * 2**20)
 
     @property
     def late(self) -> int:
@@ -29,10 +33,18 @@ class ReplaySource(SourceBase):
         return self._pacer.late
 
     def _delivery(self) -> Iterator[Frame]:
-        for picture in self._reader.pictures():
+        with closing(self._file.pictures(self._threads, self._ahead_bytes)) as pictures:
+            yield from self._paced(pictures)
+
+    def _paced(self, pictures: Iterator[Picture]) -> Iterator[Frame]:
+        for picture in pictures:
             pts_s = picture.frame / self._reader.fps if picture.pts_s is None else picture.pts_s
             if self._max_seconds is not None and pts_s >= self._max_seconds:
                 return
+            if picture.frame <= self._skipped_to:
+                self._delivered += 1
+                continue
+            self._pacer.pause(lambda: self._held == "paused" and not self._stopped)
             t_capture_s = self._pacer.release(pts_s, lambda: self._stopped)
             yield Frame(
                 source=self.info.source,
@@ -41,6 +53,7 @@ class ReplaySource(SourceBase):
                 image=picture.image,
                 t_capture_s=t_capture_s,
                 pts_s=pts_s,
+                decode_s=picture.decode_s,
                 dropped=picture.dropped,
             )
             if self._stopped:

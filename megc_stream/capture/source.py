@@ -16,10 +16,11 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from megc_stream.capture.device_clock import ClockFit
 from megc_stream.errors import CaptureError, UsageError
 from megc_stream.records import Frame, StreamEnd, StreamInfo
 
-__all__ = ["ASSUMED_FPS", "Identity", "Picture", "Reader", "Source", "SourceBase"]
+__all__ = ["ASSUMED_FPS", "FileReader", "Identity", "LiveReader", "Picture", "Reader", "Source", "SourceBase"]
 
 ASSUMED_FPS = 30.0
 """Rate in frames per second taken where neither the medium nor the settings name one."""
@@ -34,10 +35,18 @@ class Source(Protocol):
         What the stream is; known as soon as the source is open.
     assumed_fps
         True where neither the medium nor the settings named a rate and :data:`ASSUMED_FPS` was taken.
+    warnings
+        What the user should know before the first frame, one line each.
     """
 
     info: StreamInfo
     assumed_fps: bool
+    warnings: tuple[str, ...]
+
+    @property
+    def clock_fit(self) -> ClockFit | None:
+        """Return how the clock behind ``t_device_s`` runs against the host's; None where frames have no such stamp."""
+        ...
 
     @property
     def late(self) -> int:
@@ -55,6 +64,18 @@ class Source(Protocol):
 
     def stop(self) -> None:
         """Make the iterator end soon; safe from any thread and from a signal handler."""
+        ...
+
+    def hold(self, reason: str | None) -> None:
+        """Pause ("paused") or go on (None); any other reason names the drops of a live source that is too slow.
+
+        A paused file waits, and its deadlines are put off; a paused live source drops its frames, counted as "paused".
+        Safe from any thread.
+        """
+        ...
+
+    def skip(self, frame: int) -> None:
+        """Leave out the frames up to ``frame``, before the first is read; a live source has none to leave out."""
         ...
 
     def close(self) -> None:
@@ -80,8 +101,9 @@ class Picture:
     """One decoded picture: uint8 (H, W) grey or (H, W, 3) BGR, contiguous, in memory of its own.
 
     ``frame`` is the 0-based index in the medium, ``pts_s`` the time since its first picture, ``t_capture_s`` the
-    arrival (only from a reader that knows it better than its caller), ``dropped`` the frames lost directly before, by
-    reason: a reader lets ``frame`` jump by their sum.
+    arrival (only from a reader that knows it better than its caller), ``decode_s`` what reading and decoding took,
+    ``t_device_s`` the time on the camera's own clock, ``dropped`` the frames lost directly before, by reason: a reader
+    lets ``frame`` jump by their sum.
     """
 
     frame: int
@@ -89,6 +111,8 @@ class Picture:
     image: NDArray[np.uint8]
     pts_s: float | None = None
     t_capture_s: float | None = None
+    t_device_s: float | None = None
+    decode_s: float = 0.0
     dropped: dict[str, int] = field(default_factory=dict)
 
 
@@ -120,6 +144,32 @@ class Reader(Protocol):
         ...
 
 
+class FileReader(Reader, Protocol):
+    """A reader of a recorded medium, which can be decoded ahead of time."""
+
+    def pictures(self, threads: int = 0, ahead_bytes: int = 0) -> Generator[Picture, None, None]:
+        """As :meth:`Reader.pictures`; ``threads`` > 0 decode ahead, pictures of at most ``ahead_bytes`` in all."""
+        ...
+
+
+class LiveReader(Reader, Protocol):
+    """A reader of a device or network stream.
+
+    ``warnings`` and ``clock_fit`` are those of :class:`Source`.
+    """
+
+    warnings: tuple[str, ...]
+
+    @property
+    def clock_fit(self) -> ClockFit | None:
+        """Return how the device's clock runs against the host's, or None."""
+        ...
+
+    def stop(self) -> None:
+        """Make :meth:`pictures`, running in another thread, end soon; takes no lock."""
+        ...
+
+
 class SourceBase(ABC):
     """The part of a :class:`Source` that replay and live have in common: used once, stopped, ended, closed."""
 
@@ -139,8 +189,11 @@ class SourceBase(ABC):
             description=reader.description + (", rate assumed" if reader.assumed_fps else ""),
         )
         self.assumed_fps = reader.assumed_fps
+        self.warnings: tuple[str, ...] = ()
         # A plain flag: setting it takes no lock, so a signal handler may do it at any moment.
         self._stopped = False
+        self._held: str | None = None
+        self._skipped_to = -1
         self._closed = False
         self._delivered = 0
         self._end: StreamEnd | None = None
@@ -150,6 +203,11 @@ class SourceBase(ABC):
     def late(self) -> int:
         """Return 0: only replay with a pace has deadlines."""
         return 0
+
+    @property
+    def clock_fit(self) -> ClockFit | None:
+        """Return None: a medium has no clock of its own."""
+        return None
 
     @property
     def end(self) -> StreamEnd:
@@ -184,6 +242,14 @@ class SourceBase(ABC):
     def stop(self) -> None:
         """Make the iterator end soon; safe from any thread and from a signal handler."""
         self._stopped = True
+
+    def hold(self, reason: str | None) -> None:
+        """Pause, or go on; see :meth:`Source.hold`."""
+        self._held = reason
+
+    def skip(self, frame: int) -> None:
+        """Leave out the frames up to ``frame``; see :meth:`Source.skip`."""
+        self._skipped_to = frame
 
     def close(self) -> None:
         """End the iterator and release the medium; may be called more than once."""

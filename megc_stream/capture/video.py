@@ -3,24 +3,35 @@
 The decoder runs in one thread (``thread_count = 1``): a core is what a stream may cost, and errors in damaged files are
 then concealed in the same way every time. Pictures that the decoder reports as damaged are left out; FFmpeg's decoders
 report them for H.264, MPEG-1 and MJPEG, while those for HEVC and FFV1 conceal without a word.
+
+The pictures of Motion JPEG stand each for itself: where grey is wanted, several threads decode them with libjpeg-turbo,
+which takes two thirds of FFmpeg's time; FFmpeg judges those that it refuses.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+import threading
+import time
+from collections.abc import Generator
+from contextlib import closing
+from itertools import chain
+from typing import NamedTuple
 
 import av
 import av.error
 import cv2
 import numpy as np
+import simplejpeg
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from megc_stream.capture.ahead import depth_of, map_ahead, read_ahead
 from megc_stream.capture.source import ASSUMED_FPS, Picture
 from megc_stream.errors import CaptureError
 
@@ -40,7 +51,16 @@ _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTA
 
 _FASTEST_FPS = 2000.0  # a rate above is a time base, handed out by a container that knows no rate
 
-_TIMEOUT_S = 10.0  # for opening a network stream, and for each read from it
+_OPEN_S = 10.0  # longest wait for a network stream to open
+
+
+class _Decoded(NamedTuple):
+    """What became of one picture: its time stamp, its (width, height) before it is turned, None where it is damaged."""
+
+    pts: int | None
+    size: tuple[int, int]
+    image: NDArray[np.uint8] | None
+    decode_s: float
 
 
 class VideoReader:
@@ -58,6 +78,8 @@ class VideoReader:
         Rate in place of the container's; time stamps are then ``frame / fps``.
     network
         Whether ``location`` is a URL; only then is anything but a local file opened.
+    timeout_s
+        Longest wait for a read from a network stream, seconds; it may take 10 s to open.
 
     Raises
     ------
@@ -66,17 +88,26 @@ class VideoReader:
     """
 
     def __init__(
-        self, location: str, *, name: str, colour: bool = False, fps: float | None = None, network: bool = False
+        self,
+        location: str,
+        *,
+        name: str,
+        colour: bool = False,
+        fps: float | None = None,
+        network: bool = False,
+        timeout_s: float = 10.0,
     ) -> None:
         self._name = name
         self._colour = colour
-        self._container = _open(location, name, network)
+        self._container = _open(location, name, timeout_s if network else None)
         try:
             self._stream = _video_stream(self._container, name)
             own_fps = _rate(self._stream)
             self.fps = fps or own_fps or ASSUMED_FPS
             self.assumed_fps = fps is None and own_fps is None
             self._own_times = fps is None
+            self.finite = bool(self._container.duration)
+            """Whether the medium has a length, as a file has and a live stream has not."""
             self.frames = _expected_frames(self._container, self._stream, own_fps)
             self.lost: dict[str, int] = {}
             self._reformatter = VideoReformatter()
@@ -86,6 +117,7 @@ class VideoReader:
             self._delivered = 0
             self._origin: int | None = None  # time stamp of the first frame, damaged or not
             self._trouble = ""  # why decoding ended before the end
+            self._demuxed = self._container.demux(self._stream)
             self._decoder = self._decode()
             first = next(self._decoder, None)
             if first is None:
@@ -101,6 +133,8 @@ class VideoReader:
         self.description = f"{self._stream.codec_context.name} {first.format.name} {self.width}x{self.height}"
         if self._turn is not None:
             self.description += f", turned by {-round(first.rotation) % 360} degrees clockwise"
+        self._jpeg = not colour and self._stream.codec_context.name == "mjpeg" and _has_luma(first) and _full(first)
+        self._judging = threading.Lock()
 
     @property
     def damage(self) -> str:
@@ -112,23 +146,40 @@ class VideoReader:
             return f"{self._name}: {self._delivered} frames decoded, {self._left_out} more left out as damaged"
         return ""
 
-    def pictures(self) -> Iterator[Picture]:
-        """Yield the pictures; damaged ones are left out and counted."""
+    def pictures(self, threads: int = 0, ahead_bytes: int = 0) -> Generator[Picture, None, None]:
+        """Yield the pictures; damaged ones are left out and counted.
+
+        ``threads`` > 0 lets one thread decode ahead, up to ``ahead_bytes``: the pictures of a video need each other.
+        Those of Motion JPEG do not, and so many threads decode them.
+        """
+        depth = depth_of(ahead_bytes, self.width * self.height * (3 if self._colour else 1))
+        if self._jpeg:
+            return self._pictures(self._jpegs(threads, depth))
+        pictures = self._pictures(self._frames())
+        return read_ahead(pictures, depth) if threads else pictures
+
+    def _pictures(self, decoded: Generator[_Decoded, None, None]) -> Generator[Picture, None, None]:
         last_s: float | None = None
-        for frame in self._frames():
-            if (frame.width, frame.height) != self._size:
-                self._trouble = f"then the picture changes from {self._size} to {(frame.width, frame.height)} px"
-                break
-            lost = self._damaged_before(frame)
-            self._left_out += lost
-            index = self._delivered + self._left_out
-            pts_s = self._pts_s(frame) if self._own_times else index / self.fps
-            if last_s is not None and (pts_s is None or pts_s <= last_s):
-                pts_s = last_s + 1 / self.fps  # files with missing or repeated stamps exist; time grows all the same
-            last_s = pts_s or 0.0
-            dropped = {"damaged": lost} if lost else {}
-            self._delivered += 1
-            yield Picture(frame=index, number=index, image=self._image(frame), pts_s=last_s, dropped=dropped)
+        with closing(decoded):
+            for pts, size, image, decode_s in decoded:
+                if image is None:
+                    self._damaged.append(pts)
+                    continue
+                if size != self._size:
+                    self._trouble = f"then the picture changes from {self._size} to {size} px"
+                    break
+                lost = self._damaged_before(pts)
+                self._left_out += lost
+                index = self._delivered + self._left_out
+                pts_s = self._pts_s(pts) if self._own_times else index / self.fps
+                if last_s is not None and (pts_s is None or pts_s <= last_s):
+                    pts_s = (
+                        last_s + 1 / self.fps
+                    )  # files with missing or repeated stamps exist; time grows all the same
+                last_s = pts_s or 0.0
+                dropped = {"damaged": lost} if lost else {}
+                self._delivered += 1
+                yield Picture(frame=index, number=index, image=image, pts_s=last_s, decode_s=decode_s, dropped=dropped)
         missing = len(self._damaged)
         self._left_out += missing
         if self.frames is not None and not self._trouble and self._packets < self.frames - self._tolerance():
@@ -141,28 +192,70 @@ class VideoReader:
         self._decoder.close()
         self._container.close()
 
-    def _frames(self) -> Iterator[VideoFrame]:
-        yield self._first
-        yield from self._decoder
+    def _frames(self) -> Generator[_Decoded, None, None]:
+        begin_s = time.perf_counter()
+        for frame in chain([self._first], self._decoder):
+            image = self._image(frame)
+            yield _Decoded(frame.pts, (frame.width, frame.height), image, time.perf_counter() - begin_s)
+            begin_s = time.perf_counter()
+
+    def _jpegs(self, threads: int, depth: int) -> Generator[_Decoded, None, None]:
+        begin_s = time.perf_counter()
+        image = self._image(self._first)
+        yield _Decoded(self._first.pts, self._size, image, time.perf_counter() - begin_s)
+        with closing(map_ahead(self._decode_jpeg, iter(self._packet, None), threads, depth)) as decoded:
+            yield from decoded
+
+    def _decode_jpeg(self, packet: Packet[VideoStream]) -> _Decoded:
+        begin_s = time.perf_counter()
+        pts = packet.dts if packet.pts is None else packet.pts
+        data, size = bytes(packet), self._size
+        image = _decode_grey(data, size, strict=True)
+        if image is not None:
+            image = self._upright(image)
+        else:  # damaged, of another size, or of a kind that libjpeg-turbo does not know, such as two fields in a packet
+            image, size = self._judge(packet, data)
+        return _Decoded(pts, size, image, time.perf_counter() - begin_s)
+
+    def _judge(self, packet: Packet[VideoStream], data: bytes) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
+        """Return what becomes of a JPEG that is not in order, and its size; FFmpeg says whether it counts as damaged.
+
+        FFmpeg leaves what it could not decode of a picture as it was in the memory; libjpeg-turbo fills it.
+        """
+        with self._judging:
+            try:
+                frame = next(iter(self._stream.codec_context.decode(packet)), None)
+            except av.error.FFmpegError:
+                frame = None
+            if frame is None or frame.is_corrupt:
+                return None, self._size
+            size = (frame.width, frame.height)
+            filled = _decode_grey(data, size, strict=False)
+            return self._image(frame) if filled is None else self._upright(filled), size
+
+    def _packet(self) -> Packet[VideoStream] | None:
+        """Return the next packet; None at the end, or where reading on fails."""
+        try:
+            packet = next(self._demuxed, None)
+        except av.error.FFmpegError as error:
+            self._trouble = f"then reading fails ({error.strerror})"
+            return None
+        if packet is None or (packet.dts is None and packet.size == 0):
+            return None
+        self._packets += 1
+        return packet
 
     def _decode(self) -> Generator[VideoFrame, None, None]:
         # Packet by packet: the generator of container.decode() cannot go on after a packet that is damaged.
-        packets = self._container.demux(self._stream)
         while True:
+            packet = self._packet()
             try:
-                packet = next(packets, None)
-            except av.error.FFmpegError as error:
-                self._trouble = f"then reading fails ({error.strerror})"
-                packet = None
-            at_end = packet is None or (packet.dts is None and packet.size == 0)
-            try:
-                frames = self._stream.codec_context.decode(None if at_end else packet)
+                frames = self._stream.codec_context.decode(packet)
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
                 frames = []
                 self._damaged.append(None if packet is None else packet.pts)
-            self._packets += not at_end
             for frame in frames:
                 if self._origin is None:
                     self._origin = frame.pts
@@ -170,13 +263,13 @@ class VideoReader:
                     self._damaged.append(frame.pts)
                 else:
                     yield frame
-            if at_end:
+            if packet is None:
                 return
 
-    def _damaged_before(self, frame: VideoFrame) -> int:
-        """Take the damage that belongs before ``frame`` in the order of display, and return its amount."""
+    def _damaged_before(self, now: int | None) -> int:
+        """Take the damage that belongs before ``now`` in the order of display, and return its amount."""
         later: list[int | None] = []
-        if (now := frame.pts) is not None:
+        if now is not None:
             later = [pts for pts in self._damaged if pts is not None and pts > now]
         before = len(self._damaged) - len(later)
         self._damaged = later
@@ -187,49 +280,71 @@ class VideoReader:
         # A duration times a rate is less exact than a count.
         return 1 if self._stream.frames else max(2, (self.frames or 0) // 50)
 
-    def _pts_s(self, frame: VideoFrame) -> float | None:
-        if frame.pts is None or self._origin is None or self._stream.time_base is None:
+    def _pts_s(self, pts: int | None) -> float | None:
+        if pts is None or self._origin is None or self._stream.time_base is None:
             return None
-        return float((frame.pts - self._origin) * self._stream.time_base)
+        return float((pts - self._origin) * self._stream.time_base)
 
     def _image(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Return the upright picture as a contiguous array of its own."""
-        if not self._colour and _LUMA_FIRST.fullmatch(frame.format.name) and frame.planes[0].line_size > 0:
+        if not self._colour and _has_luma(frame):
             image = _luma(frame)
         else:
             # One thread: with several, swscale now and then gives wrong pixels where their parts of the picture meet.
             wanted = "bgr24" if self._colour else "gray"
             view = self._reformatter.reformat(frame, format=wanted, interpolation=_EXACT, threads=1).to_ndarray()
             image = np.array(view, np.uint8, order="C")  # the view may be padded, and FFmpeg's own buffer
-        if self._turn is not None:
-            image = cv2.rotate(image, self._turn)
-        return image
+        return self._upright(image)
+
+    def _upright(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return image if self._turn is None else cv2.rotate(image, self._turn)
+
+
+def _has_luma(frame: VideoFrame) -> bool:
+    return _LUMA_FIRST.fullmatch(frame.format.name) is not None and frame.planes[0].line_size > 0
+
+
+def _full(frame: VideoFrame) -> bool:
+    """Return whether black is 0 and white is 255."""
+    name = frame.format.name
+    return frame.color_range == _RANGE_FULL or (
+        frame.color_range != _RANGE_LIMITED and (name == "gray" or name.startswith("yuvj"))
+    )
 
 
 def _luma(frame: VideoFrame) -> NDArray[np.uint8]:
     plane = frame.planes[0]
     padded = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
     luma = padded[: frame.height, : frame.width]
-    name = frame.format.name
-    full = frame.color_range == _RANGE_FULL or (
-        frame.color_range != _RANGE_LIMITED and (name == "gray" or name.startswith("yuvj"))
-    )
-    if full:
+    if _full(frame):
         return luma.copy()
     expanded: NDArray[np.uint8] = cv2.LUT(luma, _EXPAND)
     return expanded
 
 
-def _open(location: str, name: str, network: bool) -> InputContainer:
+def _decode_grey(data: bytes, size: tuple[int, int], *, strict: bool) -> NDArray[np.uint8] | None:
+    """Return the luma of a JPEG of this (width, height), or None; without ``strict`` what is damaged is filled."""
     try:
-        if network:
-            options = {"rtsp_transport": "tcp"} if location.lower().startswith("rtsp") else {}
-            return av.open(location, options=options, timeout=_TIMEOUT_S, metadata_errors="replace")
+        image: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=strict)[:, :, 0]
+    except ValueError:
+        return None
+    return image if image.shape[::-1] == size else None
+
+
+def _open(location: str, name: str, timeout_s: float | None) -> InputContainer:
+    try:
+        if timeout_s is not None:
+            options = {"fflags": "nobuffer"}  # FFmpeg otherwise keeps what it read while it guessed the format
+            if location.lower().startswith("rtsp"):
+                options["rtsp_transport"] = "tcp"
+            return av.open(location, options=options, timeout=(_OPEN_S, timeout_s), metadata_errors="replace")
         # A playlist or reference inside a local file must not reach out; "file:" keeps colons in names harmless.
         options = {"protocol_whitelist": "file,crypto,data"}
         return av.open(f"file:{location}", options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        expected = "a live stream" if network else "a video file such as .mp4, .mkv, .avi or .mpg, not cut off"
+        expected = (
+            "a live stream" if timeout_s is not None else "a video file such as .mp4, .mkv, .avi or .mpg, not cut off"
+        )
         raise CaptureError(f"{name}: cannot be opened as a video ({error.strerror}); expected {expected}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,15 +11,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from megc_stream.capture.device_clock import ClockFit
 from megc_stream.capture.opencv_log import quiet_opencv
 from megc_stream.capture.source import ASSUMED_FPS, Picture
+from megc_stream.capture.v4l2 import webcams
 from megc_stream.clock import Clock
-from megc_stream.errors import CaptureError
+from megc_stream.errors import CaptureError, UsageError
 from megc_stream.settings import CaptureSettings
 
-__all__ = ["VideoDevice", "WebcamReader"]
+__all__ = ["VideoDevice", "WebcamReader", "find_webcam"]
 
 _GIVE_UP_AFTER = 10  # failed reads in a row: the camera is gone, not just one picture
+_AUTOMATIC = (0.75, 3.0)  # what OpenCV calls automatic exposure: its own scale, and V4L2's "aperture priority"
+_SLOW = 0.95  # a rate below this share of the one asked for is worth a warning
 
 
 class VideoDevice(Protocol):
@@ -57,7 +62,8 @@ class WebcamReader:
     index
         Number of the camera, as in ``/dev/video0``.
     settings
-        Requested size and rate; ``fps`` and the size of this object are what the camera says it gives.
+        Requested size and rate; ``fps`` and the size of this object are what the camera says it gives, and ``warnings``
+        tell where that is not what was asked for, or the exposure is automatic.
     clock
         Gives the arrival time of each picture.
     colour
@@ -70,6 +76,7 @@ class WebcamReader:
     """
 
     frames: int | None = None
+    clock_fit: ClockFit | None = None
 
     def __init__(self, index: int, settings: CaptureSettings, *, clock: Clock, colour: bool = False) -> None:
         self._index = index
@@ -79,6 +86,7 @@ class WebcamReader:
         self.lost: dict[str, int] = {}
         self._delivered = 0
         self._gone = False
+        self._stopped = False
         try:
             self._configure(settings)
         except BaseException:
@@ -96,7 +104,7 @@ class WebcamReader:
         """Yield the pictures as they come; ends when the camera stops delivering."""
         frame = 0
         failed = 0
-        while failed < _GIVE_UP_AFTER:
+        while failed < _GIVE_UP_AFTER and not self._stopped:
             grabbed = self._device.grab()
             t_capture_s = self._clock.now_s()
             done, image = self._device.retrieve() if grabbed else (False, None)
@@ -111,7 +119,11 @@ class WebcamReader:
                 frame=frame, number=frame, image=self._convert(image), t_capture_s=t_capture_s, dropped=dropped
             )
             frame += 1
-        self._gone = True
+        self._gone = not self._stopped
+
+    def stop(self) -> None:
+        """Make :meth:`pictures` end at the next picture; safe from any thread."""
+        self._stopped = True
 
     def close(self) -> None:
         """Give the device back; may be called more than once."""
@@ -134,6 +146,31 @@ class WebcamReader:
         self.fps = known or ASSUMED_FPS
         self.assumed_fps = known is None
         self.description = f"camera {self._index}, {self.width}x{self.height}"
+        self.warnings = tuple(self._surprises(settings, known))
+        asked = f"{settings.webcam_width}x{settings.webcam_height}"
+        if settings.fps is not None:
+            asked += f" at {settings.fps:g} fps"
+        obtained_rate = f" at {known:g} fps" if known else ""
+        self.description += f"{obtained_rate} (asked for {asked})"
+
+    def _surprises(self, settings: CaptureSettings, known_fps: float | None) -> Iterator[str]:
+        """Yield what differs from what was asked for, or will change by itself."""
+        camera = f"camera {self._index}"
+        if settings.fps is not None and known_fps is not None and known_fps < _SLOW * settings.fps:
+            yield (
+                f"{camera}: gives {known_fps:g} fps, {settings.fps:g} were asked for; 'megc-stream cameras' lists the "
+                "sizes at which it is faster"
+            )
+        if (self.width, self.height) != (settings.webcam_width, settings.webcam_height):
+            yield (
+                f"{camera}: gives {self.width}x{self.height} px, {settings.webcam_width}x{settings.webcam_height} were "
+                "asked for; 'megc-stream cameras' lists its sizes"
+            )
+        if self._device.get(cv2.CAP_PROP_AUTO_EXPOSURE) in _AUTOMATIC:
+            yield (
+                f"{camera}: automatic exposure is on: in the dark it halves the rate and blurs; add light or fix it, "
+                f"e.g. v4l2-ctl -d /dev/video{self._index} -c auto_exposure=1"
+            )
 
     def _convert(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._colour:
@@ -142,6 +179,37 @@ class WebcamReader:
             return image
         grey: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         return grey
+
+
+def find_webcam(name: str) -> int:
+    """Return the number of the webcam that the part after ``webcam:`` means.
+
+    Parameters
+    ----------
+    name
+        A number, or a name or part of one (case does not matter) as the system knows it; names only on Linux.
+
+    Raises
+    ------
+    CaptureError
+        No webcam is called so.
+    UsageError
+        The name is empty, or fits several webcams of different names.
+    """
+    if re.fullmatch(r"[0-9]{1,3}", name):
+        return int(name)
+    if not name:
+        raise UsageError("webcam: names no camera; expected webcam:NUMBER or webcam:NAME")
+    found = webcams()
+    exact = [webcam for webcam in found if webcam.name.casefold() == name.casefold()]
+    meant = exact or [webcam for webcam in found if name.casefold() in webcam.name.casefold()]
+    names = ", ".join(f"{webcam.index} ({webcam.name})" for webcam in found) or "none"
+    if not meant:
+        raise CaptureError(f"webcam:{name}: no webcam of that name; found: {names}")
+    # One camera may have several nodes of the same name; its first gives the pictures.
+    if len({webcam.name for webcam in meant}) > 1:
+        raise UsageError(f"webcam:{name}: fits several webcams; found: {names}")
+    return meant[0].index
 
 
 def open_device(index: int) -> VideoDevice:

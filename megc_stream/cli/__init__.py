@@ -27,3 +27,6 @@ def main() -> None:
         # The reader of our output went away (`| head`): nothing is left to say.
         sys.stderr.close()
         sys.exit(1)
+    except KeyboardInterrupt:
+        # Before a command has begun; later ones are its own affair.
+        sys.exit(130)

@@ -1,104 +1,35 @@
-"""From settings to results: opens the source, builds the stages, runs them, writes the folder."""
+"""From settings to results: opens the sources, builds the stages, runs them, writes the folders."""
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
-from types import FrameType
 
-import msgspec
+import zmq
 
 from megc_stream.capture import Source
+from megc_stream.cli.graph import Node, folder_of, nodes_of, stages_of
 from megc_stream.cli.inputs import open_input
+from megc_stream.cli.outputs import Outputs
+from megc_stream.cli.results import Analysis
+from megc_stream.cli.signals import stopping_on_signals
 from megc_stream.clock import Clock, MonotonicClock
 from megc_stream.errors import CaptureError, MegcError, UsageError
 from megc_stream.face import FaceAnalyser
-from megc_stream.models import MeanModel, find_mean, model_path, sha256_of
-from megc_stream.output import RunModel, RunStatus, RunWriter, TruthInterval, prepare_folder
-from megc_stream.output.run_record import without_password
-from megc_stream.pipeline import Sink, Stage, run_embedded
+from megc_stream.models import MeanModel, find_mean
+from megc_stream.output import TruthInterval
+from megc_stream.pipeline import Chain, Sink, Stage, run_chains
+from megc_stream.pipeline.hosting import Desk
+from megc_stream.pipeline.orders import Command
 from megc_stream.recognition import Recogniser
-from megc_stream.records import Crop, Event, Record, Score, StreamEnd, StreamInfo, frames_of
 from megc_stream.settings import Settings
 from megc_stream.spotting import Spotter
-from megc_stream.wire import Publisher, check_endpoint
+from megc_stream.wire import authenticator, load_security
 
-__all__ = ["Analysis", "analyse"]
+__all__ = ["Analysis", "analyse", "analyse_graph", "build_stage", "open_reader"]
 
-_LEAST_FPS = 25.0
 _MARGIN_S = 5.0
-_RATE_AFTER_S = 3.0
-_RATE_TOLERANCE = 0.1
-_FLAGGED_SHARE = 0.1
-_FACE_MODELS = ("mediapipe-face-detector.onnx", "mediapipe-face-mesh.onnx")
-
-
-class Analysis(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished run leaves: its folder, the finished events in order, how the stream ended, and the warnings."""
-
-    folder: Path
-    info: StreamInfo
-    end: StreamEnd
-    events: tuple[Event, ...]
-    warnings: tuple[str, ...]
-
-
-class _Watch(Sink):
-    """A sink that keeps finished events, and says what the user should know while there is time to act on it."""
-
-    def __init__(self, warn: Callable[[str], None]) -> None:
-        self._warn = warn
-        self._info: StreamInfo | None = None
-        self._first: Crop | None = None
-        self.events: list[Event] = []
-        self.crops = 0
-        self.faces = 0
-        self.scores = 0
-        self.flags: Counter[str] = Counter()
-
-    def write(self, record: Record) -> None:
-        if isinstance(record, Event) and record.kind == "label":
-            self.events.append(record)
-        elif isinstance(record, Score):
-            self.scores += record.spot is not None
-        elif isinstance(record, StreamInfo):
-            self._info = record
-        elif isinstance(record, Crop):
-            self.crops += 1
-            self.faces += record.image is not None
-            self.flags.update(record.flags)
-            if self._info is not None and self._info.live:
-                self._check_rate(record, self._info)
-
-    def _check_rate(self, crop: Crop, info: StreamInfo) -> None:
-        """Compare a camera's real rate with what its driver says, once, after some seconds."""
-        if self._first is None:
-            self._first = crop
-        elapsed_s = crop.t_capture_s - self._first.t_capture_s
-        if elapsed_s < _RATE_AFTER_S:
-            return
-        measured_fps = (crop.frame - self._first.frame) / elapsed_s
-        if abs(measured_fps / info.fps - 1) > _RATE_TOLERANCE:
-            self._warn(
-                f"{info.source}: delivers {measured_fps:.1f} frames per second, its driver says {info.fps:g}; "
-                f"durations are wrong by that much: run again with --fps {measured_fps:.0f}, or give it more light"
-            )
-        self._info = None
-
-
-class _Serving(Sink):
-    """A sink that lets the publisher answer new subscribers; the events come to it in the order of the log."""
-
-    def __init__(self, publisher: Publisher) -> None:
-        self._publisher = publisher
-
-    def write(self, record: Record) -> None:
-        self._publisher.serve()
 
 
 def analyse(
@@ -109,14 +40,33 @@ def analyse(
     warn: Callable[[str], None] | None = None,
     clock: Clock | None = None,
 ) -> Analysis:
-    """Analyse ``settings.source`` and write the results.
+    """Analyse ``settings.source`` and write the results; see :func:`analyse_graph`.
+
+    Raises
+    ------
+    MegcError
+        Whatever keeps the analysis from running or finishing. Results up to then are on disk.
+    """
+    [analysis] = analyse_graph(settings, sinks=sinks, truth=truth, warn=warn, clock=clock)
+    return analysis
+
+
+def analyse_graph(
+    settings: Settings,
+    *,
+    sinks: Sequence[Sink] = (),
+    truth: Sequence[TruthInterval] | None = None,
+    warn: Callable[[str], None] | None = None,
+    clock: Clock | None = None,
+) -> list[Analysis]:
+    """Analyse every source of the settings, with the runner they name, and write the results.
 
     Parameters
     ----------
     settings
         The whole configuration.
     sinks
-        Get every record besides the files.
+        Get every record besides the files; with stages in other processes there are none.
     truth
         Known events, drawn in the report.
     warn
@@ -129,188 +79,118 @@ def analyse(
     MegcError
         Whatever keeps the analysis from running or finishing. Results up to then are on disk.
     """
-    clock = clock or MonotonicClock()
-    started = datetime.now().astimezone()
-    if settings.wire.publish is not None:
-        check_endpoint(settings.wire.publish, settings.wire.insecure_bind)
-    model = MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
-    with ExitStack() as stack:
-        source = stack.enter_context(open_input(settings, clock))
-        info = source.info
-        face = FaceAnalyser(settings.face, info.fps, settings.model.providers)
-        spotter = Spotter(settings, model, clock)
-        spotter.warm_up()
-        causal = settings.spotting.mode == "causal"
-        if info.live and not causal:
-            raise UsageError(f"{info.source}: --spotting video needs a file; a live source takes --spotting causal")
-        kept_s = settings.spotting.longest_s + _MARGIN_S if causal else None
-        recogniser = Recogniser(model.info.classes, kept_s, clock)
-        warnings: list[str] = []
+    nodes = nodes_of(settings)
+    if settings.pipeline.runner == "embedded":
+        analyses = _embedded(settings, nodes, sinks, truth, warn, clock or MonotonicClock())
+    else:
+        from megc_stream.cli.processes import run_processes
 
-        def tell(text: str) -> None:
-            warnings.append(text)
-            if warn is not None:
-                warn(text)
-
-        for text in _warnings_before(source):
-            tell(text)
-        watch = _Watch(tell)
-        all_sinks: list[Sink] = [watch, *sinks]
-        publisher = None
-        if settings.wire.publish is not None:
-            publisher = _publisher(settings, stack, clock)
-            all_sinks.append(_Serving(publisher))
-        folder = prepare_folder(settings.output, info.video, started)
-        writer = stack.enter_context(
-            RunWriter(
-                folder,
-                settings,
-                _run_model(model, settings),
-                started,
-                stages=("reader", "spotter", "recogniser"),
-                checksums=_checksums(model, settings),
-                truth=truth,
-                notes=(f"The model {model.info.name} was trained on: {model.info.trained_on}.",),
-                on_event=None if publisher is None else publisher.publish,
-                clock=clock,
-            )
-        )
-        stack.enter_context(_stopping_on_signals(source))
-        stages: list[tuple[str, Stage]] = [("spotter", spotter), ("recogniser", recogniser)]
-        try:
-            end = run_embedded(source, face, stages, [writer, *all_sinks], settings.pipeline)
-        except MegcError as error:
-            error.add_note(f"what was found is in {folder}")
-            raise
-        for text in _warnings_after(watch, settings):
-            tell(text)
-        for text in warnings:
-            writer.note(text)
-        k = frames_of(settings.spotting.k_s or model.info.k_s, info.fps)
-        late = source.late if settings.capture.speed and not info.live else None
-        problem = _problem(watch, end, without_password(settings.source), k, settings.face.face_index)
-        status: RunStatus = "failed" if problem else "stopped" if end.reason == "stopped" else "complete"
-        try:
-            writer.close(status, str(problem or ""), late=late)
-            if problem is not None:
-                raise problem
-        except MegcError as error:
-            error.add_note(f"what was found is in {folder}")
-            raise
-    return Analysis(
-        folder=folder,
-        info=info,
-        end=end,
-        events=tuple(watch.events),
-        warnings=tuple(warnings),
-    )
+        analyses = run_processes(settings, nodes)
+    for analysis in analyses:
+        if analysis.problem:
+            error = CaptureError(analysis.problem)
+            error.add_note(f"what was found is in {analysis.folder}")
+            raise error
+    return analyses
 
 
-def _warnings_before(source: Source) -> list[str]:
-    info = source.info
-    warnings = []
-    if source.assumed_fps:
-        warnings.append(f"{info.source}: has no frame rate of its own; {info.fps:g} assumed, --fps sets it")
-    if info.fps < _LEAST_FPS:
-        warnings.append(
-            f"{info.source}: {info.fps:g} frames per second are too slow for micro-expressions (1/25 to 1/2 s); "
-            f"expected at least {_LEAST_FPS:g}, better 100 to 200"
-        )
-    return warnings
-
-
-def _warnings_after(watch: _Watch, settings: Settings) -> list[str]:
-    advice = {
-        "small": f"outer eye corners less than {settings.face.small_px:g} px apart; move closer or use more pixels",
-        "turned": f"by more than {settings.face.turned_deg:g} degrees; look towards the camera",
-        "blurred": "hold still, focus, or give more light",
-    }
-    many = _FLAGGED_SHARE * watch.crops
-    warnings = [
-        f"face {flag} in {watch.flags[flag]} of {watch.crops} frames ({text}): results there mean little"
-        for flag, text in advice.items()
-        if watch.flags[flag] > many
-    ]
-    lost = watch.crops - watch.faces
-    if lost > many:
-        warnings.insert(0, f"no face in {lost} of {watch.crops} frames: nothing can be found there")
-    return warnings
-
-
-def _problem(watch: _Watch, end: StreamEnd, source: str, k: int, face_index: int) -> CaptureError | None:
-    """Return what makes the results incomplete or empty although nothing failed."""
-    if end.reason == "damaged":
-        return CaptureError(f"{end.message}; the results cover what could be decoded")
-    if end.reason == "stopped":
-        return None
-    if watch.crops and not watch.faces and face_index > 0:
-        return CaptureError(
-            f"{source}: no face number {face_index} (counted from 0) in any of {watch.crops} frames; "
-            "use a smaller --face-index"
-        )
-    if watch.crops and not watch.faces:
-        return CaptureError(
-            f"{source}: no face in any of {watch.crops} frames; expected one face, upright, well lit, "
-            "at least 80 px between the outer eye corners"
-        )
-    if watch.crops <= k:
-        return CaptureError(
-            f"{source}: {watch.crops} frames are too few to compare; expected more than {k}, "
-            f"because the pictures of a pair are {k} frames apart; give a longer source"
-        )
-    if not watch.scores:
-        return CaptureError(
-            f"{source}: no pair of frames could be compared: a face in {watch.faces} of {watch.crops} frames, never in "
-            f"two that are {k} frames apart; expected a face that stays in view"
-        )
-    return None
-
-
-def _publisher(settings: Settings, stack: ExitStack, clock: Clock) -> Publisher:
-    import zmq
-
-    assert settings.wire.publish is not None
-    context = stack.enter_context(zmq.Context())
-    publisher = Publisher(context, settings.wire.publish, clock, insecure=settings.wire.insecure_bind)
-    stack.callback(publisher.close)
-    return publisher
-
-
-def _run_model(model: MeanModel, settings: Settings) -> RunModel:
-    return RunModel(
-        name=model.info.name,
-        sha256=model.info.sha256,
-        classes=model.info.classes,
-        k_s=settings.spotting.k_s or model.info.k_s,
-        k_prime_s=settings.spotting.k_prime_s or model.info.k_prime_s,
-    )
-
-
-def _checksums(model: MeanModel, settings: Settings) -> dict[str, str]:
-    sums = {f"{model.info.name}.onnx": model.info.sha256}
-    if settings.face.backend == "onnx":
-        sums.update({name: sha256_of(model_path(name)) for name in _FACE_MODELS})
-    elif settings.face.mediapipe_model is not None:
-        sums[settings.face.mediapipe_model.name] = sha256_of(settings.face.mediapipe_model)
-    return sums
-
-
-@contextmanager
-def _stopping_on_signals(source: Source) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the stream: what was read is finished and written. A second Ctrl-C breaks off."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _: FrameType | None) -> None:
-        source.stop()
-        signal.signal(number, signal.default_int_handler)
-
-    for number in before:
-        signal.signal(number, stop)
+def open_reader(settings: Settings, clock: Clock) -> tuple[Source, FaceAnalyser]:
+    """Open the source and make the face analysis: what the reader needs."""
+    source = open_input(settings, clock)
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if source.info.live and settings.spotting.mode == "video":
+            raise UsageError(
+                f"{source.info.source}: --spotting video needs a file; a live source takes --spotting causal"
+            )
+        return source, FaceAnalyser(settings.face, source.info.fps, settings.model.providers)
+    except BaseException:
+        source.close()
+        raise
+
+
+def build_stage(name: str, settings: Settings, clock: Clock) -> Stage:
+    """Make the stage of this name."""
+    model = MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
+    questions = settings.vqa.answerer is not None
+    match name:
+        case "spotter":
+            spotter = Spotter(settings, model, clock, pass_crops=questions)
+            spotter.warm_up()
+            return spotter
+        case "recogniser":
+            kept_s = settings.spotting.longest_s + _MARGIN_S if settings.spotting.mode == "causal" else None
+            return Recogniser(model.info.classes, kept_s, clock, pass_crops=questions)
+        case "vqa":
+            from megc_stream.vqa.asking import Asker
+            from megc_stream.vqa.stage import VqaStage
+
+            served = settings.vqa.answerer != "embedded"
+            return VqaStage(settings, clock, Asker(settings.vqa, clock) if served else None)
+    raise UsageError(f"stage '{name}': unknown; expected one of {', '.join(stages_of(settings))}, publisher")
+
+
+def _embedded(
+    settings: Settings,
+    nodes: Sequence[Node],
+    sinks: Sequence[Sink],
+    truth: Sequence[TruthInterval] | None,
+    warn: Callable[[str], None] | None,
+    clock: Clock,
+) -> list[Analysis]:
+    started = datetime.now().astimezone()
+    desks = {node.name: Desk() for node in nodes}
+    sources: dict[str, Source] = {}
+
+    def post(command: Command) -> None:
+        """Carry out a command of a control client at once."""
+        for name in list(sources) if command.source is None else [command.source]:
+            match command.name:
+                case "start":
+                    sources[name].hold(None)
+                case "pause":
+                    sources[name].hold("paused")
+                case "stop":
+                    sources[name].stop()
+                case "insert" if command.insertion is not None:
+                    desks[name].leave(command.insertion)
+
+    with ExitStack() as stack:
+        context = stack.enter_context(zmq.Context())
+        stack.enter_context(authenticator(context, load_security(settings.security)))
+        outputs = Outputs(settings, nodes, context, post, clock=clock, sinks=sinks, truth=truth, warn=warn)
+        stack.callback(outputs.close)
+        faces: dict[str, FaceAnalyser] = {}
+        for node in nodes:
+            source, faces[node.name] = open_reader(node.settings, clock)
+            sources[node.name] = stack.enter_context(source)
+        stages = {
+            node.name: [(name, build_stage(name, node.settings, clock)) for name in stages_of(settings)[1:]]
+            for node in nodes
+        }
+        chains = []
+        try:
+            for node in nodes:
+                source = sources[node.name]
+                folder = folder_of(settings, node, source.info.video, started)
+                chains.append(
+                    Chain(
+                        name=node.name,
+                        source=source,
+                        face=faces[node.name],
+                        stages=stages[node.name],
+                        sinks=outputs.open_source(node.name, source.info, source.warnings, started, folder),
+                        desk=desks[node.name],
+                    )
+                )
+            outputs.opened(live=any(source.info.live for source in sources.values()))
+            with stopping_on_signals(lambda: post(Command(id=0, name="stop"))):
+                run_chains(chains, settings.pipeline, context, outputs.tick)
+                return [outputs.finish_source(node.name, sources[node.name].late) for node in nodes]
+        except BaseException as error:
+            try:
+                outputs.fail(str(error) or type(error).__name__)
+            except MegcError as second:
+                error.add_note(f"results are incomplete: {second}")
+            if isinstance(error, MegcError) and chains:
+                error.add_note(f"what was found is in {outputs.folder(nodes[0].name)}")
+            raise

@@ -9,7 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from megc_stream import __version__
-from megc_stream.cli import batch, bench, datasets, evaluate, models, submit, table, train
+from megc_stream.cli import (
+    batch,
+    bench,
+    cameras,
+    control,
+    datasets,
+    evaluate,
+    keys,
+    models,
+    record,
+    stage,
+    submit,
+    subscribe,
+    table,
+    train,
+    vqa,
+)
 from megc_stream.cli.options import ConfigOption, JsonOption
 
 __all__ = ["app"]
@@ -34,6 +50,13 @@ app.add_typer(submit.app, name="submit")
 app.add_typer(table.app, name="table")
 app.add_typer(models.app, name="models")
 app.add_typer(batch.app)
+app.add_typer(cameras.app)
+app.add_typer(control.app)
+app.add_typer(keys.app, name="keys")
+app.add_typer(record.app)
+app.add_typer(stage.app)
+app.add_typer(subscribe.app)
+app.add_typer(vqa.app, name="vqa")
 
 
 class Spotting(StrEnum):
@@ -41,6 +64,14 @@ class Spotting(StrEnum):
 
     causal = "causal"
     video = "video"
+
+
+class Runner(StrEnum):
+    """How stages are hosted."""
+
+    embedded = "embedded"
+    processes = "processes"
+    hosts = "hosts"
 
 
 class Face(StrEnum):
@@ -70,8 +101,8 @@ def run(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="Camera number, video file, folder of images, rtsp:// http:// address, or a recording of a data set "
-            "such as samm-lv:ROOT/006_1."
+            help="Camera number, video file, folder of images, rtsp:// http:// address, a recording of a data set "
+            "such as samm-lv:ROOT/006_1, or the .toml file of a graph."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results [./megc-runs/<stem>-<date>].")] = None,
@@ -101,9 +132,26 @@ def run(
     publish: Annotated[
         str | None, typer.Option(metavar="ENDPOINT", help="Publish events, e.g. tcp://127.0.0.1:5550.")
     ] = None,
+    publish_frames: Annotated[
+        str | None, typer.Option(metavar="ENDPOINT", help="Publish face crops while somebody subscribes to them.")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option("--control", metavar="ENDPOINT", help="Take commands, e.g. on tcp://127.0.0.1:5552.")
+    ] = None,
+    recordings: Annotated[
+        str | None, typer.Option(metavar="ENDPOINT", help="Let recorders fetch every message without loss.")
+    ] = None,
+    vqa: Annotated[
+        str | None,
+        typer.Option(metavar="URL|embedded", help="Answer questions about every event, by a served model or without."),
+    ] = None,
     insecure_bind: Annotated[
         bool | None,
-        typer.Option("--insecure-bind/--loopback-only", help="Allow --publish outside loopback, unencrypted."),
+        typer.Option("--insecure-bind/--loopback-only", help="Allow endpoints outside loopback, unencrypted."),
+    ] = None,
+    runner: Annotated[
+        Runner | None,
+        typer.Option(help="Stages as threads, as processes, or started on several hosts with 'stage' [embedded]."),
     ] = None,
     open_report: Annotated[bool, typer.Option("--open", help="Open the report when done.")] = False,
     config: ConfigOption = None,
@@ -113,6 +161,9 @@ def run(
     from megc_stream.cli.run import parse_speed, run_command
     from megc_stream.settings import load_settings
 
+    if source is not None and config is None and source.endswith(".toml"):
+        config = Path(source)
+        source = None
     overrides: dict[str, Any] = {
         "source": source,
         "subject": subject,
@@ -121,7 +172,15 @@ def run(
         "face": {"backend": face, "mediapipe_model": face_model, "face_index": face_index},
         "model": {"name": model, "providers": None if providers is None else tuple(providers.split(","))},
         "spotting": {"mode": spotting},
-        "wire": {"publish": publish, "insecure_bind": insecure_bind},
+        "wire": {
+            "publish": publish,
+            "publish_frames": publish_frames,
+            "control": control,
+            "recordings": recordings,
+            "insecure_bind": insecure_bind,
+        },
+        "vqa": {"answerer": vqa},
+        "pipeline": {"runner": runner},
         "output": {"folder": out, "overwrite": overwrite, "with_images": with_images},
     }
     run_command(load_settings(config, overrides), open_report=open_report, json_file=json_file)
@@ -140,20 +199,6 @@ def demo(
     from megc_stream.cli.demo import demo_command
 
     demo_command(out, fps=fps, seconds=seconds, seed=seed, open_report=open_report, json_file=json_file)
-
-
-@app.command(epilog="Example: megc-stream subscribe tcp://127.0.0.1:5550 --topic event.label.")
-def subscribe(
-    endpoint: Annotated[str, typer.Argument(help="Where 'run --publish' publishes.")],
-    topic: Annotated[list[str] | None, typer.Option(help="Prefix of the topics wanted; repeatable [event.].")] = None,
-    latest: Annotated[bool, typer.Option("--latest", help="Skip to the newest when this reader is slow.")] = False,
-    count: Annotated[int | None, typer.Option(help="Stop after this many messages.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the publisher.")] = 10.0,
-) -> None:
-    """Print the events of a running analysis, one JSON object a line, until Ctrl-C."""
-    from megc_stream.cli.subscribe import subscribe_command
-
-    subscribe_command(endpoint, tuple(topic or ("event.",)), latest=latest, count=count, timeout_s=timeout)
 
 
 @app.command(epilog="Example: megc-stream doctor --json -")

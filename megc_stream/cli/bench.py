@@ -1,21 +1,28 @@
-"""``megc-stream bench``: what this machine does with generated material."""
+"""``megc-stream bench``: how fast and how exact this machine is."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from megc_stream.cli.options import JsonOption
+from megc_stream.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
-    from megc_stream.benchmarking import FlowBench
+    from megc_stream.benchmarking import FlowBench, WireBench
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Measure speed and error on generated material with known truth.", no_args_is_help=True)
+SourcesArgument = Annotated[list[str], typer.Argument(help="One or more sources, as of 'run'.")]
+FpsOption = Annotated[float | None, typer.Option(help="Frames per second, where the source is wrong or has none.")]
+SecondsOption = Annotated[float | None, typer.Option(help="Stop after so many seconds of the source.")]
+ModelOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Spotting network [mean-synthetic].")]
+ProvidersOption = Annotated[str | None, typer.Option(help="ONNX Runtime providers in order, e.g. cuda,cpu.")]
+BenchOutOption = Annotated[Path | None, typer.Option(help="Keep the results of the run in this folder [removed].")]
+
+app = typer.Typer(help="Measure speed, latency and error on this machine.", no_args_is_help=True)
 
 
 class Texture(StrEnum):
@@ -72,6 +79,117 @@ def flow(
     report_json(json_file, msgspec.to_builtins(result))
     if json_file != "-":
         _print_flow(result)
+
+
+@app.command("wire", epilog="Example: megc-stream bench wire --seconds 10 --json wire.json")
+def wire(
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of messages for each case.")] = 5.0,
+    streams: Annotated[str, typer.Option(metavar="N,N", help="Numbers of cameras, 200 messages/s each.")] = "1,4,16",
+    transports: Annotated[
+        str, typer.Option(metavar="NAME,NAME", help="Some of inproc, ipc, tcp, tcp+curve.")
+    ] = "inproc,ipc,tcp,tcp+curve",
+    json_file: JsonOption = None,
+) -> None:
+    """Measure the event stream beside a slow subscriber: latency and CPU per message, by transport."""
+    import msgspec
+
+    from megc_stream.benchmarking import WireBenchSettings, bench_wire
+    from megc_stream.cli.console import note, report_json
+    from megc_stream.errors import UsageError
+
+    try:
+        settings = msgspec.convert(
+            {"seconds": seconds, "streams": streams.split(","), "transports": transports.split(",")},
+            WireBenchSettings,
+            strict=False,
+        )
+    except msgspec.ValidationError as error:
+        raise UsageError(f"bench wire: {error}; expected --streams 1,4 and --transports inproc,tcp+curve") from None
+    result = bench_wire(settings, note)
+    report_json(json_file, msgspec.to_builtins(result))
+    if json_file != "-":
+        _print_wire(result)
+
+
+def _print_wire(result: WireBench) -> None:
+    from megc_stream.cli.console import say
+
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    say(f"{result.machine}, {result.cores} cores; {versions}")
+    say(
+        f"{result.settings.rate_hz:g} messages/s a stream, {result.message_bytes} bytes each, "
+        f"{result.settings.seconds:g} s, a slow subscriber beside; the first 0.5 s left out"
+    )
+    say(f"{'':10}{'streams':>8}{'ms p50':>9}{'p99':>9}{'max':>9}{'us CPU publisher':>18}{'subscriber':>12}{'lost':>7}")
+    for one in result.figures:
+        subscriber = "-" if one.cpu_subscriber_us is None else f"{one.cpu_subscriber_us:.1f}"
+        say(
+            f"{one.transport:10}{one.streams:8}{one.latency_ms_p50:9.3f}{one.latency_ms_p99:9.3f}"
+            f"{one.latency_ms_max:9.3f}{one.cpu_publisher_us:18.1f}{subscriber:>12}{one.lost:7}"
+        )
+    say("CPU over inproc is that of publisher and both subscribers together")
+    if result.tcp_p99_ms is not None:
+        met = "met    " if result.met else "NOT MET"
+        say(f"{met} worst p99 over tcp, ms: {result.tcp_p99_ms:.3g} (goal <= {result.goal_ms:g})")
+
+
+@app.command("latency", epilog="Example: megc-stream bench latency SAMM/006_1 --fps 200 --seconds 60 --json F.json")
+def latency(
+    source: SourcesArgument,
+    fps: FpsOption = None,
+    seconds: SecondsOption = None,
+    model: ModelOption = None,
+    providers: ProvidersOption = None,
+    out: BenchOutOption = None,
+    picture: Annotated[Path | None, typer.Option(metavar="F.svg", help="Draw a histogram of the latencies.")] = None,
+    config: ConfigOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run sources at their own pace, to their end, and say how long it takes from capture to score, stage by stage."""
+    from megc_stream.cli.bench_runs import bench_run
+
+    bench_run(
+        source,
+        paced=True,
+        fps=fps,
+        seconds=seconds,
+        out=out,
+        config=config,
+        overrides=_network(model, providers),
+        picture=picture,
+        json_file=json_file,
+    )
+
+
+@app.command("throughput", epilog="Example: megc-stream bench throughput interview.mp4")
+def throughput(
+    source: SourcesArgument,
+    fps: FpsOption = None,
+    seconds: SecondsOption = None,
+    model: ModelOption = None,
+    providers: ProvidersOption = None,
+    out: BenchOutOption = None,
+    config: ConfigOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Run files as fast as this machine goes, and say how fast that is and where the time goes."""
+    from megc_stream.cli.bench_runs import bench_run
+
+    bench_run(
+        source,
+        paced=False,
+        fps=fps,
+        seconds=seconds,
+        out=out,
+        config=config,
+        overrides=_network(model, providers),
+        picture=None,
+        json_file=json_file,
+    )
+
+
+def _network(model: str | None, providers: str | None) -> dict[str, Any]:
+    return {"model": {"name": model, "providers": None if providers is None else tuple(providers.split(","))}}
 
 
 def _sizes(text: str) -> tuple[int, ...]:

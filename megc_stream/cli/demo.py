@@ -46,7 +46,7 @@ def demo_command(out: Path, *, fps: float, seconds: float, seed: int, open_repor
     ]
     comparison = compare_with_truth(found, planted)
     _tell(comparison, fps)
-    report = analysis.folder / "report.html"
+    report = Path(analysis.folder) / "report.html"
     report_json(json_file, {"report": str(report), **msgspec.to_builtins(spotting_score(comparison))})
     if json_file != "-":
         say(f"report: {report}")

@@ -6,7 +6,6 @@ import importlib.util
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 from megc_stream import __version__
@@ -20,6 +19,7 @@ _EXTRAS = {
     "torch": ("train", "training of models"),
     "mediapipe": ("mediapipe", "--face mediapipe, in an environment of its own"),
     "pypylon": ("pylon", "Basler cameras"),
+    "harvesters": ("genicam", "any GenICam camera"),
 }
 
 
@@ -28,6 +28,7 @@ def examine() -> dict[str, Any]:
     import cv2
     import onnxruntime
 
+    from megc_stream.capture.listing import list_cameras
     from megc_stream.models import installed_models, verify_model
     from megc_stream.output.run_record import environment
 
@@ -48,7 +49,7 @@ def examine() -> dict[str, Any]:
         "packages": dict(environment().packages),
         "opencv_flow": hasattr(cv2, "optflow"),
         "providers": onnxruntime.get_available_providers(),
-        "cameras": sorted(map(str, Path("/dev").glob("video*"))) if sys.platform == "linux" else [],
+        "cameras": [camera.source for camera in list_cameras(details=False).cameras],
         "models": models,
         "extras": {extra: importlib.util.find_spec(module) is not None for module, (extra, _) in _EXTRAS.items()},
         "problems": problems,
@@ -73,7 +74,7 @@ def _print(found: dict[str, Any]) -> None:
         + ", ".join(found["providers"])
         + "  (available in this build; cuda also needs a GPU and its driver)"
     )
-    say("cameras    " + (", ".join(found["cameras"]) or "none found"))
+    say("cameras    " + (", ".join(found["cameras"]) or "none found") + "  (megc-stream cameras says more)")
     say("models     " + ", ".join(sorted(found["models"])))
     for module, (extra, purpose) in _EXTRAS.items():
         del module

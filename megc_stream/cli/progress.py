@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from megc_stream.cli.console import note
 from megc_stream.pipeline import Sink
-from megc_stream.records import Crop, Event, Record, StreamInfo
+from megc_stream.records import Answer, Crop, Event, Record, StreamInfo
 
 __all__ = ["CountProgress", "RunProgress"]
 
@@ -81,26 +81,30 @@ class CountProgress:
 
 
 class RunProgress(Sink):
-    """A sink that shows how far a run is, and each event as it is decided."""
+    """A sink that shows how far a run is, the frames of all its sources together, and each event as it is decided."""
 
     def __init__(self, progress: CountProgress, max_seconds: float | None = None) -> None:
         self._progress = progress
         self._max_seconds = max_seconds
-        self._total: int | None = None
+        self._total: int | None = 0
         self._done = 0
 
     def write(self, record: Record) -> None:
-        """Count crops; tell of labelled events."""
+        """Count crops; tell of labelled events and of answers."""
         match record:
             case StreamInfo():
-                self._total = record.frames
-                if self._max_seconds is not None and self._total is not None:
-                    self._total = min(self._total, math.ceil(self._max_seconds * record.fps))
+                frames = record.frames
+                if self._max_seconds is not None and frames is not None:
+                    frames = min(frames, math.ceil(self._max_seconds * record.fps))
+                self._total = None if self._total is None or frames is None else self._total + frames
             case Crop():
                 self._done += 1
                 self._progress(self._done, self._total)
             case Event(kind="label"):
                 self._progress.line(describe(record))
+            case Event(kind="answer", final=True):
+                for answer in record.answers:
+                    self._progress.line(describe_answer(record, answer))
 
 
 def describe(event: Event) -> str:
@@ -112,3 +116,13 @@ def describe(event: Event) -> str:
         f"{event.onset.t_s:8.2f} s  {event.offset.t_s - event.onset.t_s:5.2f} s long  "
         f"{event.type}-expression, {named}, frames {event.onset.number}-{event.offset.number}"
     )
+
+
+def describe_answer(event: Event, answer: Answer) -> str:
+    """Return one line about an answer: what was asked of which event, what the answer is, and whose it is."""
+    whose = "measured"
+    if answer.by == "served":
+        whose = f"written by {answer.evidence.get('lora') or answer.evidence.get('model')}"
+    elif answer.fallback:
+        whose = f"measured, for want of the model: {answer.fallback}"
+    return f"{event.onset.t_s:8.2f} s  {answer.question} {answer.answer} ({whose})"

@@ -6,7 +6,7 @@ import re
 import webbrowser
 from pathlib import Path
 
-from megc_stream.cli.analysis import Analysis, analyse
+from megc_stream.cli.analysis import Analysis, analyse_graph
 from megc_stream.cli.console import note, report_json, say, warn
 from megc_stream.cli.progress import CountProgress, RunProgress
 from megc_stream.errors import UsageError
@@ -31,30 +31,37 @@ def parse_speed(text: str | None) -> float | None:
 
 
 def analyse_with_progress(settings: Settings, truth: list[TruthInterval] | None = None) -> Analysis:
-    """Run the analysis with a bar, and print its warnings."""
+    """Run the analysis of one source with a bar, and print its warnings."""
+    [analysis] = _with_progress(settings, truth)
+    return analysis
+
+
+def _with_progress(settings: Settings, truth: list[TruthInterval] | None) -> list[Analysis]:
     import cv2
 
     # One core a stream: OpenCV's own threads would compete with the other stages.
     cv2.setNumThreads(1)
     with CountProgress("analysing") as progress:
         sink = RunProgress(progress, settings.capture.max_seconds)
-        return analyse(settings, sinks=[sink], truth=truth, warn=lambda text: progress.line(f"warning: {text}"))
+        return analyse_graph(settings, sinks=[sink], truth=truth, warn=lambda text: progress.line(f"warning: {text}"))
 
 
 def run_command(settings: Settings, *, open_report: bool, json_file: str | None) -> None:
     """Analyse and report; see :func:`megc_stream.cli.app.run`."""
-    if not settings.source:
-        raise UsageError(
-            "no source: expected a camera number, a video file or a folder, e.g. 'megc-stream run clip.mp4'"
-        )
-    analysis = analyse_with_progress(settings)
-    stopped = " (stopped early)" if analysis.end.reason == "stopped" else ""
-    note(f"{analysis.end.frames} frames{stopped}, {len(analysis.events)} expressions found")
-    report_json(json_file, _summary(analysis))
-    if json_file != "-":
-        say(str(analysis.folder / "report.html"))
-    if open_report:
-        show(analysis.folder / "report.html")
+    embedded = settings.pipeline.runner == "embedded"
+    analyses = _with_progress(settings, None) if embedded else analyse_graph(settings)
+    for analysis in analyses:
+        named = f"{analysis.name}: " if analysis.name else ""
+        stopped = " (stopped early)" if analysis.end.reason == "stopped" else ""
+        note(f"{named}{analysis.end.frames} frames{stopped}, {len(analysis.events)} expressions found")
+    summaries = [_summary(analysis) for analysis in analyses]
+    report_json(json_file, {"sources": summaries} if settings.sources else summaries[0])
+    for analysis in analyses:
+        report = Path(analysis.folder) / "report.html"
+        if json_file != "-":
+            say(str(report))
+        if open_report:
+            show(report)
 
 
 def show(report: Path) -> None:
@@ -65,8 +72,8 @@ def show(report: Path) -> None:
 
 def _summary(analysis: Analysis) -> dict[str, object]:
     return {
-        "folder": str(analysis.folder),
-        "report": str(analysis.folder / "report.html"),
+        "folder": analysis.folder,
+        "report": str(Path(analysis.folder) / "report.html"),
         "source": analysis.info.source,
         "frames": analysis.end.frames,
         "fps": analysis.info.fps,

@@ -12,8 +12,8 @@ import typer
 from megc_stream.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from megc_stream.evaluation.questions import QuestionKind
     from megc_stream.submission import Problem, VideoList
+    from megc_stream.vqa.questions import QuestionKind
 
 __all__ = ["app"]
 
@@ -107,7 +107,7 @@ def submit_vqa(
     json_file: JsonOption = None,
 ) -> None:
     """Fill the questions about short clips with answers; nothing is written if anything is wrong."""
-    from megc_stream.evaluation.questions import VQA_KINDS
+    from megc_stream.vqa.questions import VQA_KINDS
 
     _submit_answers(VQA_KINDS, questions, answers or [], out, check, json_file)
 
@@ -121,7 +121,7 @@ def submit_lvqa(
     json_file: JsonOption = None,
 ) -> None:
     """Fill the questions about long videos with answers; nothing is written if anything is wrong."""
-    from megc_stream.evaluation.questions import LVQA_KINDS
+    from megc_stream.vqa.questions import LVQA_KINDS
 
     _submit_answers(LVQA_KINDS, questions, answers or [], out, check, json_file)
 

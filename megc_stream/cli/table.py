@@ -1,4 +1,4 @@
-"""``megc-stream table``: spotters and models compared over data sets, with published results beside them."""
+"""``megc-stream table``: spotters, models and answerers compared, with published results beside them."""
 
 from __future__ import annotations
 
@@ -89,6 +89,85 @@ def table_str(
         settings=load_settings(config, overrides),
     )
     table_command(request)
+
+
+@app.command(
+    "vqa",
+    epilog="Example: megc-stream table vqa --truth lora/held-out.jsonl --frames lora/frames --trained lora --server "
+    "http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-VL-3B-Instruct --lora megc --out vqa-table",
+)
+def table_vqa(
+    truth: Annotated[Path, typer.Option(help="Questions with their true answers, ME-VQA or ME-LVQA.")],
+    out: Annotated[Path, typer.Option(help="Folder of table.md, table.json, and of all answers.")],
+    frames: Annotated[
+        Path | None, typer.Option(metavar="ROOT", help="Folder that holds the clips, to have them asked about.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="OpenAI-compatible server of the model [rows not measured].")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The base model on the server: zero-shot.")] = None,
+    lora: Annotated[str | None, typer.Option(metavar="NAME", help="The adapter on the server.")] = None,
+    inputs: Annotated[
+        str, typer.Option(metavar="A,B", help="Media that models are shown, e.g. video,oao,flow,oao+flow.")
+    ] = "video,oao,flow",
+    pred: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROW=FILE",
+            help="Answers of a file, instead of asking: zero-shot/oao=FILE, lora/video=FILE, embedded=FILE, or a row "
+            "of another name; repeatable.",
+        ),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where prior answers are counted [the truth, leaving one out].")
+    ] = None,
+    trained: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The --out of 'train vqa': says who was trained on.")
+    ] = None,
+    redact_eyes: Annotated[bool, typer.Option("--redact-eyes", help="Black out the eyes in all media.")] = False,
+    timeout_s: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="What the server has for a question [30].")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Ask anew what is answered already.")] = False,
+    config: ConfigOption = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Score {zero-shot, LoRA} x {video, oao, flow}, the embedded answerer and the prior-only baseline.
+
+    Writes table.md and table.json; published results stand beside ours, and rows that were not measured say so. A
+    second call goes on where the first stopped.
+    """
+    from megc_stream.cli.table_vqa import VqaTableRequest, vqa_table_command
+    from megc_stream.settings import load_settings
+    from megc_stream.vqa.media import parse_inputs
+
+    overrides: dict[str, Any] = {
+        "vqa": {"answerer": server, "redact_eyes": redact_eyes or None, "timeout_s": timeout_s},
+    }
+    request = VqaTableRequest(
+        truth=truth,
+        out=out,
+        train=train,
+        frames=frames,
+        model=model,
+        lora=lora,
+        inputs=tuple("+".join(parse_inputs(one)) for one in _listed("--inputs", inputs)),
+        given=tuple(_row_file(text) for text in pred or ()),
+        trained=trained,
+        overwrite=overwrite,
+        json_file=json_file,
+        settings=load_settings(config, overrides),
+    )
+    vqa_table_command(request)
+
+
+def _row_file(text: str) -> tuple[str, Path]:
+    from megc_stream.errors import UsageError
+
+    row, equals, file = text.partition("=")
+    if not equals or not row.strip() or not file:
+        raise UsageError(f"--pred {text}: expected ROW=FILE, such as lora/oao=pred.jsonl")
+    return row, Path(file)
 
 
 def _pair(text: str) -> tuple[str, Path]:

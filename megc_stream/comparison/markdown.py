@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from megc_stream.comparison.table import Beside, Row, Table
 from megc_stream.evaluation.bootstrap import Confidence
 
-__all__ = ["format_markdown"]
+__all__ = ["format_markdown", "grid"]
 
 _HEADER = (
     "tested on",
@@ -43,7 +43,7 @@ def format_markdown(table: Table) -> str:
     blocks = [
         "# Spot-then-recognise: spotters and models compared",
         _summary(table),
-        _grid(_HEADER, _cells(table, sources, letters), _LEFT),
+        grid(_HEADER, _cells(table, sources, letters), _LEFT),
     ]
     if letters:
         lines = [f"- ({letter}) {reason}" for reason, letter in letters.items()]
@@ -179,7 +179,7 @@ def _data_sets(table: Table) -> str:
         )
         for one in table.data_sets
     ]
-    text = _grid(header, rows, (0, 1, 2, 3, 6, 9))
+    text = grid(header, rows, (0, 1, 2, 3, 6, 9))
     for one in table.data_sets:
         if one.elsewhere:
             text += f"\n\n{one.name}: {one.elsewhere} annotated expressions are left out, their recordings are absent."
@@ -199,7 +199,7 @@ def _models(table: Table) -> str:
         )
         for model in table.models
     ]
-    return _grid(header, rows, (0, 1, 2, 5))
+    return grid(header, rows, (0, 1, 2, 5))
 
 
 def _made(table: Table) -> str:
@@ -228,7 +228,7 @@ def _made(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _grid(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int]) -> str:
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int]) -> str:
     """Return a Markdown table whose columns line up in the text as well."""
     cells = [tuple(header), *(tuple(_escaped(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]

@@ -12,8 +12,10 @@ import msgspec
 from megc_stream.comparison.corpus import Corpus
 
 __all__ = [
+    "PublishedAnswers",
     "PublishedResult",
     "PublishedSet",
+    "published_answers",
     "published_beside",
     "published_results",
     "published_sets",
@@ -64,6 +66,23 @@ class PublishedResult(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     note: str = ""
 
 
+class PublishedAnswers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of a published table of ME-VQA, all test clips together; numbers that were not printed are None.
+
+    ``source`` is the name of a source. Which variants ``bleu`` and ``rouge1`` are is not public.
+    """
+
+    method: str
+    source: str
+    uf1_coarse: float | None = None
+    uar_coarse: float | None = None
+    uf1_fine: float | None = None
+    uar_fine: float | None = None
+    bleu: float | None = None
+    rouge1: float | None = None
+    note: str = ""
+
+
 class _Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     text: str
@@ -83,6 +102,7 @@ class _Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: tuple[_Source, ...]
     result: tuple[PublishedResult, ...]
     spotting: tuple[_Spotting, ...]
+    answers: tuple[PublishedAnswers, ...]
 
 
 @cache
@@ -98,6 +118,11 @@ def published_sets() -> dict[str, PublishedSet]:
 def published_sources() -> dict[str, str]:
     """Return what the sources are, by name."""
     return {source.name: source.text for source in _published().source}
+
+
+def published_answers() -> tuple[PublishedAnswers, ...]:
+    """Return the published results of ME-VQA."""
+    return _published().answers
 
 
 @cache

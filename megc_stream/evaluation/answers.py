@@ -9,8 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from megc_stream.errors import DataError
-from megc_stream.evaluation.questions import kind_of, normalised
 from megc_stream.evaluation.tables import AnswerRow
+from megc_stream.vqa.prior import count_answers, most_frequent, question_type
+from megc_stream.vqa.questions import normalised
 
 __all__ = ["AnswerPair", "PairedAnswers", "match_answers", "pair_answers", "prior_answers", "score_all"]
 
@@ -110,7 +111,7 @@ def prior_answers(truth: Sequence[AnswerRow], train: Sequence[AnswerRow] | None 
     """
     if train is not None:
         counts = _count(train)
-        return [_most_frequent(counts[_type(row)]) for row in truth], "training file"
+        return [most_frequent(counts[question_type(row.question)]) for row in truth], "training file"
     counts = _count(truth)
     by_video: defaultdict[tuple[str, str], list[AnswerRow]] = defaultdict(list)
     for row in truth:
@@ -119,24 +120,13 @@ def prior_answers(truth: Sequence[AnswerRow], train: Sequence[AnswerRow] | None 
     for (dataset, video), rows in by_video.items():
         own = _count(rows)
         for kind, mine in own.items():
-            chosen[dataset, video, kind] = _most_frequent(counts[kind] - mine)
-    return [chosen[row.dataset, row.video, _type(row)] for row in truth], "truth, leaving each video out"
+            chosen[dataset, video, kind] = most_frequent(counts[kind] - mine)
+    priors = [chosen[row.dataset, row.video, question_type(row.question)] for row in truth]
+    return priors, "truth, leaving each video out"
 
 
 def _count(rows: Sequence[AnswerRow]) -> defaultdict[str, Counter[str]]:
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        counts[_type(row)][row.answer] += 1
-    return counts
-
-
-def _type(row: AnswerRow) -> str:
-    kind = kind_of(row.question)
-    return f"other: {normalised(row.question)}" if kind == "other" else kind
-
-
-def _most_frequent(counts: Counter[str]) -> str:
-    return min(counts, key=lambda answer: (-counts[answer], answer), default="")
+    return count_answers((row.question, row.answer) for row in rows)
 
 
 def _shown(rows: Sequence[AnswerRow]) -> str:

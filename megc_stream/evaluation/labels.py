@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from megc_stream.evaluation.questions import normalised
 from megc_stream.vocabulary import ACTION_UNIT_NAMES, COARSE_OF_EMOTION
+from megc_stream.vqa.questions import COARSE, EVENT_TYPES, FINE, fine_labels, normalised
 
 __all__ = [
     "COARSE",
@@ -26,37 +26,14 @@ __all__ = [
     "parse_units",
 ]
 
-COARSE = ("negative", "positive", "surprise")
-
-FINE: dict[str, tuple[str, ...]] = {
-    "samm": ("anger", "happiness", "surprise", "contempt", "disgust", "fear", "sadness"),
-    "casme2": ("disgust", "happiness", "repression", "surprise"),
-    "casme3": ("happiness", "surprise", "fear", "disgust", "anger", "sadness"),
-}
-"""Fine-grained classes by data set, as the question files use them."""
-
 COARSE_OF: dict[str, str] = {**COARSE_OF_EMOTION, "neutral": "neutral"}
 """The challenge's mapping of emotions to its three classes; "others" and "neutral" are none of them."""
-
-EVENT_TYPES = ("micro-expression", "macro-expression")
 
 _NUMBER_WORDS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
 )
 _NO_UNITS = ("", "none", "no", "no action unit", "no action units", "nothing")
-
-
-def fine_labels(dataset: str) -> tuple[str, ...]:
-    """Return the fine-grained classes of a data set ("samm", "casme3_test", ...); all of them where it is unknown."""
-    name = dataset.casefold()
-    if name.startswith("samm"):
-        return FINE["samm"]
-    if name.startswith("casme2"):
-        return FINE["casme2"]
-    if name.startswith("cas"):
-        return FINE["casme3"]
-    return tuple(sorted({label for labels in FINE.values() for label in labels}))
 
 
 def parse_coarse(answer: str) -> str:

@@ -11,8 +11,8 @@ from megc_stream.errors import DataError
 from megc_stream.evaluation.answers import pair_answers, score_all
 from megc_stream.evaluation.classification import classification_score
 from megc_stream.evaluation.labels import parse_count, parse_event_type, parse_units
-from megc_stream.evaluation.questions import COUNT_KINDS, LVQA_KINDS, QuestionKind, kind_of, normalised
 from megc_stream.evaluation.tables import AnswerRow
+from megc_stream.vqa.questions import COUNT_KINDS, LVQA_KINDS, QuestionKind, kind_of, normalised
 
 __all__ = ["LvqaReport", "LvqaScore", "evaluate_lvqa"]
 

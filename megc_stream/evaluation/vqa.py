@@ -9,9 +9,9 @@ import msgspec
 from megc_stream.evaluation.answers import AnswerPair, pair_answers, score_all
 from megc_stream.evaluation.classification import classification_score
 from megc_stream.evaluation.labels import parse_coarse, parse_fine
-from megc_stream.evaluation.questions import kind_of, normalised
 from megc_stream.evaluation.tables import AnswerRow
 from megc_stream.evaluation.text_scores import row_text_scores, text_scores, text_signatures
+from megc_stream.vqa.questions import kind_of, normalised
 
 __all__ = ["QuestionScore", "VqaReport", "VqaScore", "evaluate_vqa"]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from megc_stream.face import landmarks
 from megc_stream.face.following import PATCH_PX, Reference, follow, make_reference, prepare
 from megc_stream.face.mediapipe_backend import MediapipeMesh
 from megc_stream.face.mesh import FaceMesh, LandmarkModel, Mesh
-from megc_stream.face.warp import Affine, compose, invert, sample, scale_of, shrink_for, transform
+from megc_stream.face.warp import Affine, View, compose, invert, sample, scale_of, shrink_for, transform
 from megc_stream.records import Crop, FaceFlag, Frame, frames_of
 from megc_stream.settings import FaceSettings
 
@@ -32,6 +33,9 @@ __all__ = ["CROP_PX", "FaceAnalyser"]
 CROP_PX = 128
 
 _LONGEST_GAP_S = 0.5
+_LOOK_S = 0.04
+"""How long after a key frame its landmarks come into force: they are computed beside the frames in between, so that a
+key frame is no slower than the others. The delay is fixed, so that nothing depends on when they are ready."""
 _REFERENCE_TIME_S = 1.0
 """Time constant with which the reference patch takes on the face's present look."""
 _LANDMARK_TIME_S = 0.4
@@ -51,6 +55,18 @@ _WRONG_PX = 16.0
 """Alignment error on one key frame from which it is not the same face any more."""
 _LEVER_PX = 50.0
 """Distance from the eyes at which errors of angle and scale are counted in px: about that of the mouth."""
+
+
+@dataclass
+class _Look:
+    """Landmarks of a key frame, on their way: the frame, where the face was then, and what is being computed."""
+
+    frame: int
+    to_patch: Affine
+    to_crop: Affine
+    patch: NDArray[np.float32]
+    """Prepared patch of the frame, (128, 128)."""
+    seen: Future[Mesh | None]
 
 
 @dataclass
@@ -76,6 +92,7 @@ class _Face:
     turned: bool
     reference: Reference
     """Made of ``mean_patch`` and ``mesh``, whenever they change."""
+    look: _Look | None = None
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
@@ -86,9 +103,14 @@ class _State(msgspec.Struct, frozen=True, array_like=True):
     searched_frame: int | None
     numbers: tuple[int, int, int, float, bool] | None
     arrays: tuple[bytes, ...]
+    look: tuple[int, float] | None
+    """Frame and score of the landmarks on their way."""
+    look_arrays: tuple[bytes, ...]
+    seen: bytes
+    """Their points; nothing where the frame shows no face."""
 
 
-_VERSION = 1
+_VERSION = 2
 _ARRAYS: tuple[tuple[str, tuple[int, ...], type], ...] = (
     ("to_patch", (2, 3), np.float64),
     ("to_crop", (2, 3), np.float64),
@@ -96,6 +118,13 @@ _ARRAYS: tuple[tuple[str, tuple[int, ...], type], ...] = (
     ("mesh", (478, 3), np.float32),
     ("landmarks68", (68, 2), np.float32),
     ("error", (4,), np.float64),
+)
+
+
+_LOOK_ARRAYS: tuple[tuple[str, tuple[int, ...], type], ...] = (
+    ("to_patch", (2, 3), np.float64),
+    ("to_crop", (2, 3), np.float64),
+    ("patch", (PATCH_PX, PATCH_PX), np.float32),
 )
 
 
@@ -131,7 +160,9 @@ class FaceAnalyser:
         self._settings = settings
         self._fps = fps
         self._key_frames = frames_of(settings.key_interval_s, fps)
+        self._look_frames = min(frames_of(_LOOK_S, fps), self._key_frames - 1)
         self._model = _landmark_model(settings, providers) if model is None else model
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="megc-landmarks")
         self.reset()
 
     def reset(self) -> None:
@@ -146,7 +177,7 @@ class FaceAnalyser:
         ``segment`` is -1 until the first face is found. Frames must come in order; a gap of more than half a second
         ends the segment.
         """
-        grey = frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY)
+        grey = View(frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
         found = False
         previous = self._face
         if previous is None or not self._follow(previous, frame, grey):
@@ -161,7 +192,19 @@ class FaceAnalyser:
         face = self._face
         numbers = None if face is None else (face.frame, face.key_frame, face.shrink, face.eye_opening, face.turned)
         arrays = () if face is None else tuple(getattr(face, name).tobytes() for name, _, _ in _ARRAYS)
-        return msgspec.msgpack.encode(_State(_VERSION, self._segment, self._searched_frame, numbers, arrays))
+        look = None if face is None else face.look
+        seen = None if look is None else look.seen.result()
+        state = _State(
+            version=_VERSION,
+            segment=self._segment,
+            searched_frame=self._searched_frame,
+            numbers=numbers,
+            arrays=arrays,
+            look=None if look is None else (look.frame, 0.0 if seen is None else seen.score),
+            look_arrays=() if look is None else tuple(getattr(look, name).tobytes() for name, _, _ in _LOOK_ARRAYS),
+            seen=b"" if seen is None else seen.points.tobytes(),
+        )
+        return msgspec.msgpack.encode(state)
 
     def restore(self, state: bytes) -> None:
         """Continue from a :meth:`snapshot` of an analyser with the same settings.
@@ -183,10 +226,7 @@ class FaceAnalyser:
         self._face = None
         if stored.numbers is not None:
             frame, key_frame, shrink, opening, turned = stored.numbers
-            arrays: dict[str, Any] = {
-                name: np.frombuffer(data, dtype).reshape(shape).copy()
-                for (name, shape, dtype), data in zip(_ARRAYS, stored.arrays, strict=True)
-            }
+            arrays = _unpacked(_ARRAYS, stored.arrays)
             self._face = _Face(
                 frame=frame,
                 key_frame=key_frame,
@@ -194,15 +234,18 @@ class FaceAnalyser:
                 eye_opening=opening,
                 turned=turned,
                 reference=_reference(arrays["mean_patch"], arrays["mesh"]),
+                look=_restored_look(stored),
                 **arrays,
             )
 
-    def _search(self, previous: _Face | None, frame: Frame, grey: NDArray[np.uint8]) -> _Face | None:
+    def _search(self, previous: _Face | None, frame: Frame, grey: View) -> _Face | None:
         """Look for the face in the whole frame: at once when it was there a frame ago, else once in a key interval."""
         searched = self._searched_frame
         if previous is None and searched is not None and 0 <= frame.frame - searched < self._key_frames:
             return None
         self._searched_frame = frame.frame
+        if previous is not None and previous.look is not None:
+            previous.look.seen.result()  # one computation at a time
         near = None if previous is None else _through(invert(previous.to_patch), previous.mesh)
         mesh = self._model.find(frame.image, self._settings.face_index, near)
         if mesh is None:
@@ -212,7 +255,7 @@ class FaceAnalyser:
         face.turned = self._is_turned(mesh.points)
         return face
 
-    def _follow(self, face: _Face, frame: Frame, grey: NDArray[np.uint8]) -> bool:
+    def _follow(self, face: _Face, frame: Frame, grey: View) -> bool:
         """Move the face on to this frame; False when it is lost or has to be aligned anew."""
         elapsed_s = (frame.frame - face.frame) / self._fps
         if not 0 < elapsed_s <= _LONGEST_GAP_S:
@@ -223,17 +266,29 @@ class FaceAnalyser:
         face.frame = frame.frame
         face.to_patch = following.to_patch
         face.to_crop = compose(_pull(face.error, elapsed_s), face.to_crop)
-        return frame.frame - face.key_frame < self._key_frames or self._check(face, frame, grey)
+        if frame.frame - face.key_frame >= self._key_frames:
+            face.key_frame = frame.frame
+            face.look = self._look(face, frame, grey)
+        if face.look is not None and frame.frame - face.look.frame >= self._look_frames:
+            return self._settle(face, face.look)
+        return True
 
-    def _check(self, face: _Face, frame: Frame, grey: NDArray[np.uint8]) -> bool:
-        """Compare with landmarks, on a key frame; False when there is no face or it is elsewhere."""
-        seen = self._model.follow(frame.image, _through(invert(face.to_patch), face.mesh))
+    def _look(self, face: _Face, frame: Frame, grey: View) -> _Look:
+        """Begin to compute the landmarks of a key frame."""
+        patch = prepare(sample(grey, face.to_patch, (PATCH_PX, PATCH_PX), face.shrink)).astype(np.float32)
+        near = _through(invert(face.to_patch), face.mesh)
+        seen = self._beside.submit(self._model.follow, frame.image, near)
+        return _Look(frame.frame, face.to_patch, face.to_crop, patch, seen)
+
+    def _settle(self, face: _Face, look: _Look) -> bool:
+        """Compare with the landmarks of the last key frame; False when there was no face or it was elsewhere."""
+        seen = look.seen.result()
+        face.look = None
         if seen is None:
             return False
-        interval_s = (frame.frame - face.key_frame) / self._fps
-        face.key_frame = frame.frame
-        in_patch = _through(face.to_patch, seen.points)
-        error = _alignment_error(_through(face.to_crop, in_patch))
+        interval_s = self._key_frames / self._fps
+        in_patch = _through(look.to_patch, seen.points)
+        error = _alignment_error(_through(look.to_crop, in_patch))
         face.error += _share(interval_s, _ERROR_TIME_S) * (error - face.error)
         if np.abs(error).max() > _WRONG_PX or np.abs(face.error).max() > _GROSS_PX:
             return False
@@ -241,8 +296,7 @@ class FaceAnalyser:
         in_crop = _points68(face)
         moved = np.abs(in_crop - face.landmarks68).max(axis=1, keepdims=True) > _LANDMARK_REST_PX
         face.landmarks68 = np.where(moved, in_crop, face.landmarks68)
-        patch = prepare(sample(grey, face.to_patch, (PATCH_PX, PATCH_PX), face.shrink)).astype(np.float32)
-        face.mean_patch += np.float32(_share(interval_s, _REFERENCE_TIME_S)) * (patch - face.mean_patch)
+        face.mean_patch += np.float32(_share(interval_s, _REFERENCE_TIME_S)) * (look.patch - face.mean_patch)
         face.reference = _reference(face.mean_patch, face.mesh)
         face.shrink = _steady_shrink(face.shrink, scale_of(face.to_patch))
         face.eye_opening = landmarks.eye_opening(seen.points)
@@ -252,7 +306,7 @@ class FaceAnalyser:
     def _is_turned(self, points: NDArray[np.float32]) -> bool:
         return max(map(abs, landmarks.yaw_pitch_deg(points))) >= self._settings.turned_deg
 
-    def _crop(self, face: _Face, frame: Frame, grey: NDArray[np.uint8], found: bool) -> Crop:
+    def _crop(self, face: _Face, frame: Frame, grey: View, found: bool) -> Crop:
         to_crop = compose(face.to_crop, face.to_patch)
         image = sample(grey, to_crop, (CROP_PX, CROP_PX), face.shrink)
         sharpness = float(cv2.meanStdDev(cv2.Laplacian(image, cv2.CV_16S))[1][0, 0]) ** 2
@@ -280,6 +334,23 @@ class FaceAnalyser:
         )
 
 
+def _unpacked(names: tuple[tuple[str, tuple[int, ...], type], ...], stored: Sequence[bytes]) -> dict[str, Any]:
+    return {
+        name: np.frombuffer(data, dtype).reshape(shape).copy()
+        for (name, shape, dtype), data in zip(names, stored, strict=True)
+    }
+
+
+def _restored_look(state: _State) -> _Look | None:
+    if state.look is None:
+        return None
+    frame, score = state.look
+    seen: Future[Mesh | None] = Future()
+    points = np.frombuffer(state.seen, np.float32).reshape(-1, 3)
+    seen.set_result(Mesh(points, score) if len(points) else None)
+    return _Look(frame=frame, seen=seen, **_unpacked(_LOOK_ARRAYS, state.look_arrays))
+
+
 def _origin(frame: Frame) -> dict[str, Any]:
     """Return the fields that a crop takes over from its frame."""
     names = ("source", "frame", "number", "t_capture_s", "pts_s", "t_device_s", "dropped")
@@ -292,7 +363,7 @@ def _landmark_model(settings: FaceSettings, providers: Sequence[str]) -> Landmar
     return FaceMesh(providers, settings.detection_threshold, settings.presence_threshold)
 
 
-def _first_look(mesh: Mesh, grey: NDArray[np.uint8], frame: int) -> _Face:
+def _first_look(mesh: Mesh, grey: View, frame: int) -> _Face:
     """Start a segment: align by the eye centres, take this frame as the reference."""
     to_patch = _eyes_to_crop(mesh.points)
     shrink = shrink_for(scale_of(to_patch))

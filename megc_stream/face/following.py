@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from megc_stream.face.warp import Affine, compose, invert, sample, transform
+from megc_stream.face.warp import Affine, View, compose, invert, sample, transform
 from megc_stream.flow.jit import strict_kernel
 
 __all__ = ["PATCH_PX", "Following", "Reference", "fit_similarity", "follow", "make_reference", "prepare"]
@@ -146,13 +146,13 @@ def _fit(
     return a, b, x, y, sigma, float(np.sum(weights > 0.25 * prior)) / n
 
 
-def follow(image: NDArray[np.uint8], to_patch: Affine, reference: Reference, shrink: int) -> Following | None:
+def follow(view: View, to_patch: Affine, reference: Reference, shrink: int) -> Following | None:
     """Return where the face of a reference patch is in the next frame; None when it cannot be followed.
 
     Parameters
     ----------
-    image
-        (H, W) grey frame.
+    view
+        The grey frame.
     to_patch
         Map from frame px to patch px for the frame before.
     reference
@@ -160,7 +160,7 @@ def follow(image: NDArray[np.uint8], to_patch: Affine, reference: Reference, shr
     shrink
         Averaging before sampling, see :func:`megc_stream.face.warp.sample`.
     """
-    visible = _visible(reference.points, to_patch, image.shape)
+    visible = _visible(reference.points, to_patch, view.image.shape)
     points, trust = reference.points[visible], reference.trust[visible]
     if len(points) < 2 * _LEAST_POINTS:
         return None
@@ -170,7 +170,7 @@ def follow(image: NDArray[np.uint8], to_patch: Affine, reference: Reference, shr
     residual = math.inf
     for number, (step, levels, criteria) in enumerate(passes):
         used = points[::step].copy()
-        patch = prepare(sample(image, to_patch, (PATCH_PX, PATCH_PX), shrink))
+        patch = prepare(sample(view, to_patch, (PATCH_PX, PATCH_PX), shrink))
         moved, status, _ = cv2.calcOpticalFlowPyrLK(
             reference.patch,
             patch,

@@ -12,17 +12,15 @@ __all__ = ["LineFile", "write_text", "writing"]
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an :class:`OSError` of the block into an :class:`OutputError` that names ``path``."""
+def writing(path: Path, elsewhere: str = "choose another folder with --out") -> Iterator[None]:
+    """Turn an :class:`OSError` of the block into an :class:`OutputError` that names ``path`` and says what to do."""
     try:
         yield
     except PermissionError as error:
-        raise OutputError(
-            f"{path}: no permission to write; change its rights or choose another folder with --out"
-        ) from error
+        raise OutputError(f"{path}: no permission to write; change its rights or {elsewhere}") from error
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or choose another folder with --out"
+            f"{path}: cannot be written ({error.strerror or error}); free space or {elsewhere}"
         ) from error
 
 

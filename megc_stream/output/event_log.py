@@ -22,6 +22,9 @@ class EventMerger:
     events decided before f (it may still push events decided at f). An event leaves once all watermarks are past its
     ``decision_frame``, so the order of the output is a function of the events alone.
 
+    Late revisions (``run["late"]``), the answers of a served model, come whenever they come: such a revision leaves at
+    once if the one before it has left, else right after it.
+
     Parameters
     ----------
     stages
@@ -32,21 +35,28 @@ class EventMerger:
         self._watermarks = dict.fromkeys(stages, -1)
         self._held: list[tuple[tuple[int, int, int], Event]] = []
         self._released_below = -1
+        # By event_id: the newest revision that left, of events not final yet, and late revisions whose turn it is not.
+        self._left: dict[str, int] = {}
+        self._late: dict[str, list[Event]] = {}
 
-    def push(self, event: Event) -> None:
-        """Hold an event until its turn.
+    def push(self, event: Event) -> list[Event]:
+        """Hold an event until its turn; return what may leave at once, which only a late revision may.
 
         Raises
         ------
         OutputError
             Every stage had already passed the event's ``decision_frame``: a stage broke its promise.
         """
+        if event.run.get("late"):
+            self._late.setdefault(event.event_id, []).append(event)
+            return self._late_of(event.event_id)
         if event.decision_frame < self._released_below:
             raise OutputError(
                 f"event {event.event_id} rev {event.rev}: decided at frame {event.decision_frame}, but every stage has "
                 f"reported frame {self._released_below}; the log cannot keep its order: please report this as a bug"
             )
         heapq.heappush(self._held, ((event.decision_frame, event.event_number, event.rev), event))
+        return []
 
     def advance(self, stage: str, frame: int) -> list[Event]:
         """Note that ``stage`` has processed ``frame``; return the events whose turn has come, in order.
@@ -64,13 +74,39 @@ class EventMerger:
 
     def finish(self) -> list[Event]:
         """Return all events still held, in order: no stage will push any more."""
-        return self._release(None)
+        released = self._release(None)
+        left_over = [event for waiting in self._late.values() for event in waiting]
+        self._late.clear()
+        return released + sorted(left_over, key=lambda event: (event.decision_frame, event.event_number, event.rev))
 
     def _release(self, below: int | None) -> list[Event]:
         released = []
         while self._held and (below is None or self._held[0][0][0] < below):
-            released.append(heapq.heappop(self._held)[1])
+            event = heapq.heappop(self._held)[1]
+            released.append(event)
+            self._note(event)
+            released += self._late_of(event.event_id)
         return released
+
+    def _late_of(self, event_id: str) -> list[Event]:
+        """Return the late revisions of an event that follow on from what has left."""
+        released = []
+        waiting = self._late.get(event_id, [])
+        while event_id in self._left and (
+            following := next((event for event in waiting if event.rev == self._left[event_id] + 1), None)
+        ):
+            waiting.remove(following)
+            released.append(following)
+            self._note(following)
+        if not waiting:
+            self._late.pop(event_id, None)
+        return released
+
+    def _note(self, event: Event) -> None:
+        if event.final:
+            self._left.pop(event.event_id, None)
+        else:
+            self._left[event.event_id] = event.rev
 
 
 class EventLog:

@@ -13,11 +13,12 @@ import msgspec
 from megc_stream import __version__
 from megc_stream.output._html import clock, count, duration, emotion_class, number, table, text
 from megc_stream.output.curve import Curve
-from megc_stream.output.latency import DurationSummary
 from megc_stream.output.report_chart import TruthInterval, draw_chart
 from megc_stream.output.report_pictures import EventPictures, draw_pictures
 from megc_stream.output.run_record import RunStatus
-from megc_stream.records import Event, EventPoint, StreamInfo
+from megc_stream.pipeline.statistics import DurationSummary
+from megc_stream.records import Answer, Event, EventPoint, StreamInfo
+from megc_stream.vqa.evidence import evidence_in_words
 
 __all__ = ["ReportData", "ReportEvent", "render_report"]
 
@@ -189,7 +190,30 @@ def _events(data: ReportData) -> str:
     if len(data.events) < total:
         notes.append(f"The first {len(data.events)} of {total} events are shown; intervals.csv has all.")
     parts.append(f'<p class="muted">{text(" ".join(notes))}</p>')
+    parts += [_answers(shown.event) for shown in data.events if shown.event.answers]
     return "\n".join(parts)
+
+
+def _answers(event: Event) -> str:
+    """Return the questions about an event with their answers, each with the word who answered."""
+    shown = "".join(
+        f"<dt>{text(answer.question)}</dt><dd>{text(answer.answer)}"
+        f'<span class="small">{text(_answered_by(answer))}</span></dd>'
+        for answer in event.answers
+    )
+    return (
+        f"<details open><summary>Event {event.event_number}: questions and answers</summary>"
+        f'<dl class="answers">{shown}</dl></details>'
+    )
+
+
+def _answered_by(answer: Answer) -> str:
+    if answer.by == "served":
+        model = answer.evidence.get("lora") or answer.evidence.get("model") or "a language model"
+        return f"Written by the model {model}, which may be wrong in every word."
+    instead = f" The model that was asked gave no answer: {answer.fallback}." if answer.fallback else ""
+    evidence = evidence_in_words(answer.evidence)
+    return f"Measured by the pipeline{f': {evidence}' if evidence else ''}.{instead}"
 
 
 def _event_row(data: ReportData, event: Event) -> list[str]:

@@ -14,7 +14,7 @@ import msgspec
 
 from megc_stream import __version__
 from megc_stream.output._files import write_text
-from megc_stream.output.latency import DurationSummary
+from megc_stream.pipeline.statistics import DurationSummary
 from megc_stream.records import StreamEnd, StreamInfo
 
 __all__ = ["Environment", "RunRecord", "RunStatus", "environment", "redacted", "without_password", "write_run_record"]

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from megc_stream.errors import OutputError
 from megc_stream.output._files import LineFile, writing
-from megc_stream.records import Event, Score, Trace
+from megc_stream.records import Annotation, Event, Score, Trace
 
-__all__ = ["IntervalTable", "ScoreTable", "is_confirmed"]
+__all__ = ["AnnotationTable", "IntervalTable", "ScoreTable", "is_confirmed", "is_settled"]
 
 _ROW_GROUP = 2000
 
@@ -24,6 +24,12 @@ _ROW_GROUP = 2000
 def is_confirmed(event: Event) -> bool:
     """Return whether this revision is the last word on an event that was not retracted and has an end."""
     return event.final and event.kind != "retracted" and event.offset is not None
+
+
+def is_settled(event: Event) -> bool:
+    """Return whether this revision is the one of an event that settles where it is and what it is called: its label,
+    which answers may follow, or the last one where nothing is labelled."""
+    return event.offset is not None and (event.kind == "label" or (is_confirmed(event) and event.kind != "answer"))
 
 
 class IntervalTable:
@@ -46,8 +52,8 @@ class IntervalTable:
             raise
 
     def add(self, event: Event) -> None:
-        """Append the event if it :func:`is_confirmed`; other revisions are passed over."""
-        if is_confirmed(event) and event.offset is not None:
+        """Append the event if it :func:`is_settled`; other revisions are passed over."""
+        if is_settled(event) and event.offset is not None:
             self._write(event.subject, event.video, event.onset.number, event.offset.number, event.emotion or "")
 
     def close(self) -> None:
@@ -58,6 +64,35 @@ class IntervalTable:
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(cells)
         self._file.write(line.getvalue().encode())
+
+
+class AnnotationTable:
+    """``annotations.csv``: ``frame,t_capture_s,text,author``, one row a remark; made with the first one.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be created or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: LineFile | None = None
+
+    def add(self, annotation: Annotation) -> None:
+        """Append a remark."""
+        if self._file is None:
+            self._file = LineFile(self._path)
+            self._file.write(b"frame,t_capture_s,text,author\n")
+        cells = (annotation.frame, repr(annotation.t_capture_s), annotation.text, annotation.author)
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        self._file.write(line.getvalue().encode())
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        if self._file is not None:
+            self._file.close()
 
 
 class ScoreTable:
@@ -105,6 +140,7 @@ class ScoreTable:
             ],
             metadata=dict(metadata),
         )
+        pa.array([0.0])  # imports pandas where it is installed: now, and not in the middle of a stream
         self._rows: list[tuple[float | None, Score]] = []
         self._groups: deque[tuple[list[int], Any]] = deque()  # frames and table of groups that wait for their traces
         self._traces: dict[int, Trace] = {}

@@ -16,12 +16,11 @@ from megc_stream.errors import MegcError, OutputError
 from megc_stream.output._files import write_text
 from megc_stream.output.curve import CurveRecorder
 from megc_stream.output.event_log import EventLog, EventMerger
-from megc_stream.output.latency import DurationHistogram
 from megc_stream.output.pictures import CropStore, Picture, onset_apex_flow
 from megc_stream.output.report import ReportData, ReportEvent, render_report
 from megc_stream.output.report_chart import TruthInterval
 from megc_stream.output.report_pictures import EventPictures
-from megc_stream.output.run_folder import EVENTS, INTERVALS, REPORT, RUN, SCORES
+from megc_stream.output.run_folder import ANNOTATIONS, EVENTS, INTERVALS, REPORT, RUN, SCORES
 from megc_stream.output.run_record import (
     RunRecord,
     RunStatus,
@@ -30,8 +29,21 @@ from megc_stream.output.run_record import (
     without_password,
     write_run_record,
 )
-from megc_stream.output.tables import IntervalTable, ScoreTable, is_confirmed
-from megc_stream.records import Crop, Event, EventPoint, Record, Score, StreamEnd, StreamInfo, Trace, frames_of
+from megc_stream.output.tables import AnnotationTable, IntervalTable, ScoreTable, is_settled
+from megc_stream.pipeline import Sink
+from megc_stream.pipeline.statistics import DurationHistogram
+from megc_stream.records import (
+    Annotation,
+    Crop,
+    Event,
+    EventPoint,
+    Record,
+    Score,
+    StreamEnd,
+    StreamInfo,
+    Trace,
+    frames_of,
+)
 from megc_stream.settings import Settings
 
 __all__ = ["RunModel", "RunWriter"]
@@ -47,6 +59,10 @@ _TIMES_KEPT = 10_000
 _EVENTS_SHOWN = 500
 _EVENTS_WITH_PICTURES = 60
 _LOST_SHOWN = 500
+_MORE_COUNTS = (
+    *("events_retracted", "event_revisions", "answers_served", "answers_embedded"),
+    *("answers_replaced", "answers_repaired"),
+)
 
 
 class RunModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,9 +75,9 @@ class RunModel(msgspec.Struct, frozen=True, kw_only=True):
     k_prime_s: float
 
 
-class RunWriter:
+class RunWriter(Sink):
     """Feeds ``events.jsonl``, ``intervals.csv`` and ``scores.parquet`` while records come, ``report.html`` and
-    ``run.json`` at the end.
+    ``run.json`` at the end; ``annotations.csv`` where there are remarks of an operator.
 
     Not thread-safe: one thread writes. What was written stays on disk whatever happens later. As a context manager it
     closes itself: "complete" after the block, "failed" after an exception, "stopped" after KeyboardInterrupt.
@@ -133,12 +149,13 @@ class RunWriter:
             self._log.close()
             raise
         self._scores: ScoreTable | None = None
+        self._annotations = AnnotationTable(folder / ANNOTATIONS)
 
         self._counts: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._lost: list[tuple[int, int]] = []
-        self._events: list[Event] = []
+        self._events: dict[str, Event] = {}
         self._pictures: dict[str, dict[str, Picture]] = {}
         self._crops: CropStore | None = None
         self._start_s = 0.0
@@ -172,7 +189,9 @@ class RunWriter:
                     self._scores.add_trace(record)
             case Event():
                 self._keep_pictures(record)
-                self._merger.push(record)
+                self._log_events(self._merger.push(record))
+            case Annotation():
+                self._annotations.add(record)
             case StreamInfo():
                 self._open(record)
             case StreamEnd():
@@ -219,6 +238,7 @@ class RunWriter:
             lambda: self._log_events(self._merger.finish()),
             self._log.close,
             self._intervals.close,
+            self._annotations.close,
             self._close_scores,
             lambda: self._write_report(self._run_record(status, error, late)),
             lambda: write_run_record(self.folder / RUN, self._run_record(status, error, late)),
@@ -350,12 +370,21 @@ class RunWriter:
             self._counts["event_revisions"] += 1
             self._counts["events_begun"] += event.rev == 0
             self._counts["events_retracted"] += event.kind == "retracted"
-            if is_confirmed(event):
+            if is_settled(event):
                 self._intervals.add(event)
                 self._counts["events"] += 1
                 self._counts["events_macro"] += event.type == "macro"
                 if len(self._events) < _EVENTS_SHOWN:
-                    self._events.append(event)
+                    self._events[event.event_id] = event
+            elif event.kind == "answer" and event.event_id in self._events:
+                self._events[event.event_id] = event
+            if event.kind == "answer" and event.final:
+                self._counts["answers_served"] += sum(answer.by == "served" for answer in event.answers)
+                self._counts["answers_embedded"] += sum(answer.by == "embedded" for answer in event.answers)
+                self._counts["answers_replaced"] += sum(bool(answer.fallback) for answer in event.answers)
+                self._counts["answers_repaired"] += sum(
+                    bool(answer.evidence.get("repaired")) for answer in event.answers
+                )
 
     def _close_scores(self) -> None:
         try:
@@ -382,7 +411,7 @@ class RunWriter:
             checksums=self._checksums,
             k=frames_of(self._model.k_s, info.fps) if info else None,
             k_prime=frames_of(self._model.k_prime_s, info.fps) if info else None,
-            counts={name: self._counts[name] for name in (*names, "events_retracted", "event_revisions")},
+            counts={name: self._counts[name] for name in (*names, *_MORE_COUNTS)},
             flags=dict(sorted(self._flags.items())),
             dropped=dict(sorted(self._dropped.items())),
             late=late,
@@ -410,7 +439,9 @@ class RunWriter:
             scores=self._counts["scores"],
             micro=self._counts["events"] - self._counts["events_macro"],
             macro=self._counts["events_macro"],
-            events=tuple(ReportEvent(event=event, pictures=self._pictures_of(event)) for event in self._events),
+            events=tuple(
+                ReportEvent(event=event, pictures=self._pictures_of(event)) for event in self._events.values()
+            ),
             retracted=self._counts["events_retracted"],
             score=self._curves["score"].curve(),
             smoothed=self._curves["smoothed"].curve(),

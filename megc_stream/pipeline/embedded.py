@@ -1,6 +1,6 @@
 """All stages in one process: one thread a stage, linked by ZeroMQ ``inproc://``.
 
-    reader (capture + face) --> spotter --> recogniser
+    reader (capture + face) --> spotter --> recogniser      a chain for each source
           \\-------------------------+-----------\\--> sinks, on the calling thread
 
 Links hold a bounded number of records. A full link makes its sender wait, so replay loses nothing; a live source
@@ -13,61 +13,50 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 import zmq
 
-from megc_stream.capture import Source
 from megc_stream.errors import MegcError
-from megc_stream.face import FaceAnalyser
-from megc_stream.packing import Unpacker, pack
+from megc_stream.packing import pack
+from megc_stream.pipeline.feeding import Feed
+from megc_stream.pipeline.hosting import Desk, Header, ReaderHost, Sender, StageHost
 from megc_stream.pipeline.stage import Sink, Stage
-from megc_stream.records import Crop, Event, Record, Score, StreamEnd, Trace
+from megc_stream.records import StreamEnd
 from megc_stream.settings import PipelineSettings
 from megc_stream.wire import Aborted, Inlet, Outlet
 
-__all__ = ["run_embedded"]
+if TYPE_CHECKING:
+    from megc_stream.capture import Source
+    from megc_stream.face import FaceAnalyser
+
+__all__ = ["Chain", "run_chains", "run_embedded"]
 
 _SINK = "inproc://sink"
-_POLL_MS = 100
+_POLL_MS = 50
+_TICK_S = 0.05
 _JOIN_S = 10.0
+_LINGER_MS = 1000
 
 
-class _Header(msgspec.Struct, frozen=True, array_like=True):
-    """Goes before a record on its way to the sinks: who, how far, how long it took, and whether that was the end."""
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """The stages of one source and the sinks of its records.
 
-    stage: str
-    frame: int
-    cost_s: float
-    state: Literal["running", "done", "failed"] = "running"
+    ``source`` is open and not yet read; ``face`` turns its frames into crops; ``stages`` are (name, stage) in order;
+    ``sinks`` get StreamInfo, crops, scores, traces, events, remarks and the StreamEnd; ``desk`` is where others leave
+    what goes into the stream.
+    """
 
-
-class _Reporter:
-    """The link from one stage to the sinks."""
-
-    def __init__(self, stage: str, outlet: Outlet) -> None:
-        self._stage = stage
-        self._outlet = outlet
-        self._frame = -1
-
-    def reached(self, frame: int) -> None:
-        self._frame = max(self._frame, frame)
-
-    def send(self, packed: bytes, cost_s: float = 0.0) -> None:
-        """Send a packed record, or only the position of the stage where ``packed`` is empty."""
-        self._outlet.send(pack(_Header(self._stage, self._frame, cost_s)), packed)
-
-    def observe(self, what: str, cost_s: float) -> None:
-        """Report a duration that belongs to no record: ``capture`` is the wait for a frame, decoding included."""
-        self._outlet.send(pack(_Header(what, -1, cost_s)), b"")
-
-    def done(self) -> None:
-        self._outlet.send(pack(_Header(self._stage, self._frame, 0.0, "done")), b"")
-
-    def failed(self) -> None:
-        self._outlet.send(pack(_Header(self._stage, self._frame, 0.0, "failed")), b"")
+    name: str
+    source: Source
+    face: FaceAnalyser
+    stages: Sequence[tuple[str, Stage]]
+    sinks: Sequence[Sink]
+    desk: Desk = field(default_factory=Desk)
 
 
 def run_embedded(
@@ -77,66 +66,82 @@ def run_embedded(
     sinks: Sequence[Sink],
     settings: PipelineSettings,
 ) -> StreamEnd:
-    """Run a source through face analysis and the given stages until its end; feed every sink on this thread.
+    """Run one source; see :func:`run_chains`. Return how its stream ended."""
+    run_chains([Chain(name="", source=source, face=face, stages=stages, sinks=sinks)], settings)
+    return source.end
 
-    ``source.stop()``, from a signal handler for instance, ends the stream early: all that was read is still finished.
+
+def run_chains(
+    chains: Sequence[Chain],
+    settings: PipelineSettings,
+    context: zmq.Context[Any] | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> None:
+    """Run every source through face analysis and its stages until its end; feed all sinks on this thread.
+
+    ``source.stop()``, from a signal handler for instance, ends a stream early: all that was read is still finished.
+    When one source fails, the others go on to their end first.
 
     Parameters
     ----------
-    source
-        Open and not yet read.
-    face
-        Turns its frames into crops, on the thread of the reader.
-    stages
-        (name, stage) in the order of the chain.
-    sinks
-        Get StreamInfo, crops, scores, traces, events and the StreamEnd.
+    chains
+        At least one.
     settings
         ``queue_records`` bounds every link.
-
-    Returns
-    -------
-    How the stream ended.
+    context
+        ZeroMQ context; one of its own without it.
+    tick
+        Called at least every 100 ms, after the sinks' own.
 
     Raises
     ------
     MegcError
-        Whatever a stage, the source or a sink raised; the other stages are down by then.
+        Whatever a stage, a source or a sink raised; all stages are down by then.
     """
-    with zmq.Context() as context:
-        return _Run(context, settings).run(source, face, stages, sinks)
+    if context is not None:
+        _Run(context, chains, settings, tick).run()
+        return
+    with zmq.Context() as own:
+        _Run(own, chains, settings, tick).run()
 
 
 class _Run:
-    def __init__(self, context: zmq.Context[Any], settings: PipelineSettings) -> None:
-        self._context = context
-        self._queue = max(1, settings.queue_records // 2)  # both ends of an inproc link count
-        self._abort = threading.Event()
-        self._errors: list[tuple[str, BaseException]] = []
-        self._sink_inlet = Inlet(context, _SINK, max(self._queue, 256), self._abort)
-
-    def run(
+    def __init__(
         self,
-        source: Source,
-        face: FaceAnalyser,
-        stages: Sequence[tuple[str, Stage]],
-        sinks: Sequence[Sink],
-    ) -> StreamEnd:
+        context: zmq.Context[Any],
+        chains: Sequence[Chain],
+        settings: PipelineSettings,
+        tick: Callable[[], None],
+    ) -> None:
+        self._tick = tick
+        self._context = context
+        self._chains = chains
+        self._queue = max(1, settings.queue_records // 2)  # both ends of an inproc link count
+        self._aborts = {chain.name: threading.Event() for chain in chains}
+        self._errors: list[tuple[str, BaseException]] = []
+        self._gone: Counter[str] = Counter()
+        self._sink_inlet = Inlet(context, _SINK, max(self._queue, 256), threading.Event())
+
+    def run(self) -> None:
         # Bind every link before anything connects, on this thread; a socket moves to its thread before its first use
         # there.
-        names = [name for name, _ in stages]
-        inlets = [Inlet(self._context, _link(name), self._queue, self._abort) for name in names]
-        threads = [self._thread("reader", self._read, source, face, _link(names[0]))]
-        for (name, stage), inlet, following in zip(stages, inlets, [*names[1:], ""], strict=True):
-            threads.append(self._thread(name, self._host, stage, inlet, following))
-        for thread in threads:
+        threads: dict[str, list[threading.Thread]] = {}
+        for number, chain in enumerate(self._chains):
+            names = [name for name, _ in chain.stages]
+            links = [f"inproc://{number}-{name}" for name in names]
+            abort = self._aborts[chain.name]
+            inlets = [Inlet(self._context, link, self._queue, abort) for link in links]
+            threads[chain.name] = [self._thread(chain, "reader", self._read, links[0])]
+            for (name, stage), inlet, following in zip(chain.stages, inlets, [*links[1:], None], strict=True):
+                threads[chain.name].append(self._thread(chain, name, self._host, stage, inlet, following))
+        for thread in (thread for several in threads.values() for thread in several):
             thread.start()
         try:
-            self._feed(sinks, {thread.name: thread for thread in threads})
+            self._feed(threads)
         finally:
-            source.stop()
-            self._abort.set()
-            for thread in threads:
+            for chain in self._chains:
+                self._end(chain.name)
+            for thread in (thread for several in threads.values() for thread in several):
                 thread.join(_JOIN_S)
             self._sink_inlet.close()
         if self._errors:
@@ -144,132 +149,89 @@ class _Run:
             if isinstance(error, MegcError):
                 raise error
             raise RuntimeError(f"stage {failed} failed: {error!r}; please report this as a bug") from error
-        return source.end
 
-    def _thread(self, name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
-        return threading.Thread(target=self._guarded, args=(name, target, *arguments), name=name, daemon=True)
+    def _end(self, name: str) -> None:
+        """Take one chain down."""
+        next(chain for chain in self._chains if chain.name == name).source.stop()
+        self._aborts[name].set()
 
-    def _guarded(self, name: str, target: Callable[..., None], *arguments: object) -> None:
+    def _thread(self, chain: Chain, name: str, target: Callable[..., None], *arguments: object) -> threading.Thread:
+        return threading.Thread(
+            target=self._guarded, args=(chain, name, target, *arguments), name=f"{chain.name}/{name}", daemon=True
+        )
+
+    def _sender(self, chain: Chain, link: str) -> Sender:
+        return Sender(lambda: Outlet(self._context, link, self._queue, self._aborts[chain.name]), keep=False)
+
+    def _guarded(self, chain: Chain, name: str, target: Callable[..., None], *arguments: object) -> None:
         """Run the body of one thread; its failure becomes the failure of the run."""
-        outlet = None
+        sinks = None
         try:
-            outlet = Outlet(self._context, _SINK, self._queue, self._abort)
-            reporter = _Reporter(name, outlet)
-            target(reporter, *arguments)
-            reporter.done()
+            sinks = self._sender(chain, _SINK)
+            target(chain, name, sinks, *arguments)
         except Aborted:
             pass
         except BaseException as error:  # noqa: BLE001  handed to the calling thread, which raises it
             self._errors.append((name, error))
             with contextlib.suppress(Aborted):  # the calling thread is on its way down already
-                if outlet is not None:
-                    reporter.failed()
+                if sinks is not None:
+                    sinks.send(-1, [pack(Header(chain.name, name, 2**62, state="failed"))])
         finally:
-            if outlet is not None:
-                outlet.close(linger_ms=1000)
+            if sinks is not None:
+                sinks.close(_LINGER_MS)
 
-    def _read(self, reporter: _Reporter, source: Source, face: FaceAnalyser, following: str) -> None:
-        outlet = Outlet(self._context, following, self._queue, self._abort)
+    def _read(self, chain: Chain, name: str, sinks: Sender, following: str) -> None:
+        link = self._sender(chain, following)
+        host = ReaderHost(chain.name, chain.source, chain.face, link, sinks, self._aborts[chain.name], chain.desk)
         try:
-            self._pass(source.info, outlet, reporter, 0.0)
-            frames = source.frames()
-            while True:
-                begin_s = time.perf_counter()
-                try:
-                    frame = next(frames, None)
-                except MegcError as error:
-                    # What was read is still analysed to its end; the run fails afterwards.
-                    self._errors.append(("reader", error))
-                    frame = None
-                decoded_s = time.perf_counter()
-                if self._abort.is_set():
-                    raise Aborted("the pipeline was stopped")
-                if frame is None:
-                    break
-                reporter.observe("capture", decoded_s - begin_s)
-                crop = face.process(frame)
-                reporter.reached(crop.frame)
-                self._pass(crop, outlet, reporter, time.perf_counter() - decoded_s)
-            self._pass(source.end, outlet, reporter, 0.0)
+            host.run()
         finally:
-            outlet.close(linger_ms=1000)
+            if host.error is not None:
+                self._errors.append((name, host.error))
+            link.close(_LINGER_MS)
 
-    def _pass(self, record: Record, outlet: Outlet, reporter: _Reporter, cost_s: float) -> None:
-        packed = pack(record)
-        outlet.send(packed)
-        reporter.send(packed, cost_s)
-
-    def _host(self, reporter: _Reporter, stage: Stage, inlet: Inlet, following: str) -> None:
-        unpack = Unpacker[Record](Record)
-        outlet = Outlet(self._context, _link(following), self._queue, self._abort) if following else None
+    def _host(self, chain: Chain, name: str, sinks: Sender, stage: Stage, inlet: Inlet, following: str | None) -> None:
+        link = None if following is None else self._sender(chain, following)
         try:
-            while True:
-                record = unpack(inlet.receive()[0])
-                begin_s = time.perf_counter()
-                results = list(stage.process(record))
-                cost_s = time.perf_counter() - begin_s
-                reporter.reached(_position(record))
-                self._hand_on(results, outlet, reporter, cost_s)
-                if isinstance(record, StreamEnd):
-                    self._hand_on(list(stage.flush()), outlet, reporter, 0.0)
-                    if outlet is not None:
-                        outlet.send(pack(record))
-                    return
+            StageHost(chain.name, name, stage, inlet, link, sinks).run()
         finally:
             inlet.close()
-            if outlet is not None:
-                outlet.close(linger_ms=1000)
+            if link is not None:
+                link.close(_LINGER_MS)
 
-    def _hand_on(self, results: Sequence[Record], outlet: Outlet | None, reporter: _Reporter, cost_s: float) -> None:
-        for record in results:
-            packed = pack(record)
-            if outlet is not None:
-                outlet.send(packed)
-            if isinstance(record, Score | Trace | Event):
-                reporter.send(packed, cost_s)
-                cost_s = 0.0
-        if not results:
-            reporter.send(b"", cost_s)
-
-    def _feed(self, sinks: Sequence[Sink], running: dict[str, threading.Thread]) -> None:
-        unpack_header = Unpacker[_Header](_Header)
-        unpack = Unpacker[Record](Record)
-        while running:
+    def _feed(self, threads: dict[str, list[threading.Thread]]) -> None:
+        feed = Feed(
+            {chain.name: chain.sinks for chain in self._chains},
+            {chain.name: ["reader", *(name for name, _ in chain.stages)] for chain in self._chains},
+        )
+        # One sink may serve several sources; it ticks once.
+        sinks = list({id(sink): sink for chain in self._chains for sink in chain.sinks}.values())
+        open_chains = [chain.name for chain in self._chains]
+        ticked_s = time.monotonic()
+        while open_chains:
             parts = self._sink_inlet.poll(_POLL_MS)
-            if parts is None and all(thread.is_alive() for thread in running.values()):
-                continue
-            if parts is None:
-                # A thread is gone without a word: give a last message the time of one more look.
-                parts = self._sink_inlet.poll(_POLL_MS)
-            if parts is None:
-                return
-            header = unpack_header(parts[0])
-            record = unpack(parts[1]) if parts[1] else None
-            for sink in sinks:
-                if record is not None:
-                    sink.write(record)
-                if header.frame >= 0:
-                    sink.advance(header.stage, header.frame)
-                if header.cost_s > 0:
-                    sink.observe(header.stage, header.cost_s)
-            if header.state == "done":
-                running.pop(header.stage, None)
-            elif header.state == "failed":
-                return
+            if parts is not None and (taken := feed.take(parts)) is not None:
+                header = taken[0]
+                if header.state in ("end", "failed") and (header.state == "failed" or feed.ended(header.source)):
+                    self._end(header.source)
+                    if header.source in open_chains:
+                        open_chains.remove(header.source)
+            elif parts is None:
+                open_chains = [name for name in open_chains if self._is_alive(name, threads[name], feed)]
+            now_s = time.monotonic()
+            if now_s - ticked_s >= _TICK_S:
+                ticked_s = now_s
+                for sink in sinks:
+                    sink.tick()
+                self._tick()
 
-
-def _link(name: str) -> str:
-    return f"inproc://{name}"
-
-
-def _position(record: Record) -> int:
-    """Return the newest frame that a record depends on, -1 where that says nothing."""
-    match record:
-        case Crop():
-            return record.frame
-        case Score():
-            return record.frame_to
-        case Event():
-            return record.decision_frame
-        case _:
-            return -1
+    def _is_alive(self, name: str, threads: Sequence[threading.Thread], feed: Feed) -> bool:
+        """Return False when a thread is gone without a word: a last message had the time of one more look."""
+        if all(thread.is_alive() or (name, thread.name.rpartition("/")[2]) not in feed.running for thread in threads):
+            self._gone[name] = 0
+            return True
+        self._gone[name] += 1
+        if self._gone[name] > 1:
+            self._end(name)
+            return False
+        return True

@@ -39,7 +39,7 @@ class Sink(Protocol):
 
     def write(self, record: Record) -> None:
         """Take one record."""
-        ...
+        return
 
     def advance(self, stage: str, frame: int) -> None:
         """Note that ``stage`` has handled ``frame`` and will send no event decided before it."""
@@ -47,4 +47,8 @@ class Sink(Protocol):
 
     def observe(self, stage: str, duration_s: float) -> None:
         """Note how long ``stage`` worked on one record, seconds."""
+        return
+
+    def tick(self) -> None:
+        """Do what is due by the clock; called at least every 100 ms."""
         return

@@ -11,7 +11,18 @@ import numpy as np
 from megc_stream.clock import Clock
 from megc_stream.errors import UsageError
 from megc_stream.packing import Unpacker, pack
-from megc_stream.records import Event, Record, Score, StreamEnd, StreamInfo, Trace, frames_of
+from megc_stream.records import (
+    Adjustment,
+    Annotation,
+    Crop,
+    Event,
+    Record,
+    Score,
+    StreamEnd,
+    StreamInfo,
+    Trace,
+    frames_of,
+)
 
 __all__ = ["Recogniser", "most_frequent_class"]
 
@@ -55,9 +66,13 @@ class Recogniser:
         Seconds of probabilities to keep; None keeps those of the whole video, whose events come at the end.
     clock
         Stamps ``run.t_event_s``.
+    pass_crops
+        Send the stream's description and every crop on, to a stage that answers questions; labels are not the last
+        revision then.
     """
 
-    def __init__(self, classes: Sequence[str], kept_s: float | None, clock: Clock) -> None:
+    def __init__(self, classes: Sequence[str], kept_s: float | None, clock: Clock, *, pass_crops: bool = False) -> None:
+        self._pass_crops = pass_crops
         self._classes = tuple(classes)
         self._kept_s = kept_s
         self._clock = clock
@@ -68,7 +83,12 @@ class Recogniser:
         """Take one record of the spotter and return the label that follows from it, if any."""
         if isinstance(record, StreamInfo):
             self._state = _State(info=record)
-        elif isinstance(record, Score):
+            return [record] if self._pass_crops else []
+        if isinstance(record, Crop):
+            return [record] if self._pass_crops else []
+        if isinstance(record, Annotation | Adjustment):
+            return [record]
+        if isinstance(record, Score):
             self._keep(record)
         elif isinstance(record, Event):
             return [self._label(record)] if record.kind == "offset" else []
@@ -105,7 +125,7 @@ class Recogniser:
             if frame in self._state.probabilities
         ]
         run = {**event.run, "t_event_s": self._clock.now_s()}
-        label = msgspec.structs.replace(event, kind="label", rev=event.rev + 1, final=True, run=run)
+        label = msgspec.structs.replace(event, kind="label", rev=event.rev + 1, final=not self._pass_crops, run=run)
         if not pairs:
             return label
         winner = most_frequent_class([int(np.argmax(pair)) for pair in pairs])

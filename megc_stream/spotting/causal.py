@@ -58,7 +58,7 @@ class _Phase(IntEnum):
 
 class State(msgspec.Struct, kw_only=True):
     """All that changes; packed as it is for a snapshot. Lists hold one value per pair, the last at ``next_index -
-    1``."""
+    1``. ``deviations`` and ``least_threshold`` stand in for those of the settings once they were adjusted."""
 
     next_index: int | None = None
     scores: list[float] = []
@@ -66,7 +66,10 @@ class State(msgspec.Struct, kw_only=True):
     smoothed: list[float] = []
     history: list[float] = []
     median: float = 0.0
+    deviation: float = 0.0
     threshold: float | None = None
+    deviations: float | None = None
+    least_threshold: float | None = None
     seen: int = 0
     start: int = 0
     missing: int = 0
@@ -130,6 +133,16 @@ class CausalSpotter:
             yield from self._push_one(None)
         yield from self._push_one(score)
 
+    def adjust(self, deviations: float | None, least_threshold: float | None) -> None:
+        """Change the threshold from the next pair on; None leaves a value as it is."""
+        state = self.state
+        if deviations is not None:
+            state.deviations = deviations
+        if least_threshold is not None:
+            state.least_threshold = least_threshold
+        if state.threshold is not None:
+            state.threshold = self._threshold()
+
     def finish(self) -> Iterator[Smoothed | Candidate]:
         """End of the stream: smooth the rest with scores of 0 beyond the end, and close an event under way."""
         if self.state.next_index is None:
@@ -183,11 +196,17 @@ class CausalSpotter:
         if state.seen >= self._warmup and len(state.history) > 1:
             past = np.asarray(state.history)
             state.median = float(np.median(past))
-            deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(past - state.median)))
-            state.threshold = max(state.median + self._settings.deviations * deviation, self._settings.least_threshold)
+            state.deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(past - state.median)))
+            state.threshold = self._threshold()
         state.history.append(smoothed)
         if len(state.history) > self._history_length:
             del state.history[0]
+
+    def _threshold(self) -> float:
+        state, settings = self.state, self._settings
+        deviations = settings.deviations if state.deviations is None else state.deviations
+        least = settings.least_threshold if state.least_threshold is None else state.least_threshold
+        return max(state.median + deviations * state.deviation, least)
 
     def _step(self, i: int, smoothed: float) -> Iterator[Candidate]:
         state = self.state

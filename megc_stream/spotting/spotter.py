@@ -13,6 +13,8 @@ from megc_stream.flow import TVL1Solver
 from megc_stream.models import MeanModel
 from megc_stream.packing import Unpacker, pack
 from megc_stream.records import (
+    Adjustment,
+    Annotation,
     Crop,
     Event,
     EventKind,
@@ -58,10 +60,11 @@ class _State(msgspec.Struct, kw_only=True):
 class Spotter:
     """Scores pairs of crops (i, i + k) with MEAN and turns the scores into expression events.
 
-    A stage (see ``megc_stream.pipeline``): ``process`` takes StreamInfo, Crop and StreamEnd records; StreamInfo passes
-    through, StreamEnd is left to the runner, which calls ``flush`` first. A pair is scored where both its frames came
-    and show the face in one segment; frames lost between them do not matter. Each pair is solved from a cold start, so
-    that a score depends on its two crops alone.
+    A stage (see ``megc_stream.pipeline``): ``process`` takes StreamInfo, Crop, Annotation, Adjustment and StreamEnd
+    records. StreamInfo and remarks pass through, an Adjustment changes the causal threshold, StreamEnd is left to the
+    runner, which calls ``flush`` first. A pair is scored where both its frames came and show the face in one segment;
+    frames lost between them do not matter. Each pair is solved from a cold start, so that a score depends on its two
+    crops alone.
 
     Parameters
     ----------
@@ -71,6 +74,8 @@ class Spotter:
         The network.
     clock
         Stamps ``t_score_s``.
+    pass_crops
+        Send every crop on, before what follows from it: a stage further down needs pictures.
 
     Raises
     ------
@@ -78,8 +83,9 @@ class Spotter:
         Whole-video mode on a live source.
     """
 
-    def __init__(self, settings: Settings, model: MeanModel, clock: Clock) -> None:
+    def __init__(self, settings: Settings, model: MeanModel, clock: Clock, *, pass_crops: bool = False) -> None:
         self._settings = settings
+        self._pass_crops = pass_crops
         self._model = model
         self._clock = clock
         self._solver = TVL1Solver(_CROP_PX, _CROP_PX, **settings.flow.model_dump())
@@ -103,9 +109,13 @@ class Spotter:
             return [record]
         if isinstance(record, Crop):
             return self._crop(record)
+        if isinstance(record, Adjustment) and self._causal is not None:
+            self._causal.adjust(record.deviations, record.least_threshold)
+        if isinstance(record, Annotation | Adjustment):
+            return [record]
         if isinstance(record, StreamEnd):
             return []
-        raise UsageError(f"spotter: got a {type(record).__name__} record; expected StreamInfo, Crop or StreamEnd")
+        raise UsageError(f"spotter: got a {type(record).__name__} record; expected what the reader sends")
 
     def flush(self) -> Iterable[Record]:
         """End of the stream: decide what is still open (causal) or everything (whole video)."""
@@ -143,6 +153,8 @@ class Spotter:
     def _crop(self, crop: Crop) -> Iterator[Record]:
         state = self._state
         assert state.info is not None
+        if self._pass_crops:
+            yield crop
         state.newest = crop.frame
         state.moments[crop.frame] = _Moment(
             crop.number, crop.pts_s if crop.pts_s is not None else crop.t_capture_s, crop.flags

@@ -16,10 +16,10 @@ import msgspec
 from megc_stream.errors import DataError
 from megc_stream.evaluation.answers import match_answers
 from megc_stream.evaluation.labels import COARSE, EVENT_TYPES, fine_labels
-from megc_stream.evaluation.questions import COUNT_KINDS, QuestionKind, kind_of
 from megc_stream.evaluation.tables import AnswerRow, read_answers, shown
 from megc_stream.submission.problems import Problem
 from megc_stream.vocabulary import ACTION_UNIT_NAMES
+from megc_stream.vqa.questions import COUNT_KINDS, QuestionKind, kind_of
 
 __all__ = ["check_answer_file", "check_answers", "fill_answers", "format_answer_file", "suggested_name"]
 
@@ -151,6 +151,8 @@ def _check_form(file: str, row: AnswerRow, kind: QuestionKind, answer: str) -> l
         return one_of(EVENT_TYPES)
     if kind in COUNT_KINDS:
         return [] if re.fullmatch("[0-9]{1,6}", answer) else [problem("a whole number in digits")]
+    if kind == "unit_set" and answer == "none":
+        return [problem("at least one action unit: every event of the challenge has one", "warning")]
     if kind in ("units_one", "units_several", "unit_set"):
         return _check_units(answer, kind, problem)
     if kind in ("combined_one", "combined_several"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
 from megc_stream.errors import WireError
+from megc_stream.wire.security import PLAIN, Security, bind, connect
 
 __all__ = ["Aborted", "Inlet", "Outlet"]
 
@@ -15,7 +17,7 @@ _POLL_MS = 100
 
 
 class Aborted(WireError):
-    """The pipeline is being taken down: another stage failed, or the user insists on stopping."""
+    """The pipeline is being taken down, or a stage has to break off a wait: another stage failed, or was replaced."""
 
 
 class Outlet:
@@ -24,11 +26,18 @@ class Outlet:
     One outlet belongs to one thread. ``abort`` is looked at while a full link makes the sender wait.
     """
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, queue: int, abort: threading.Event) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        queue: int,
+        abort: threading.Event,
+        security: Security = PLAIN,
+    ) -> None:
         self._socket = context.socket(zmq.PUSH)
         self._socket.set_hwm(queue)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.connect(endpoint)
+        connect(self._socket, endpoint, security)
         self._abort = abort
 
     def send(self, *parts: bytes) -> None:
@@ -39,13 +48,24 @@ class Outlet:
         Aborted
             ``abort`` was set meanwhile.
         """
-        try:
-            while not self._socket.poll(_POLL_MS, zmq.POLLOUT):
-                if self._abort.is_set():
-                    raise Aborted("the pipeline was stopped while a link was full")
-            self._socket.send_multipart(parts, copy=True)
-        except zmq.ZMQError as error:
-            raise _reason(error, self._abort) from error
+        self.send_all(parts)
+
+    def send_all(self, parts: Sequence[bytes]) -> None:
+        """Send one message of these parts, as :meth:`send`."""
+        while True:
+            try:
+                self._socket.send_multipart(parts, flags=zmq.NOBLOCK, copy=True)
+                return
+            except zmq.Again:
+                pass
+            except zmq.ZMQError as error:
+                raise _reason(error, self._abort) from error
+            try:
+                while not self._socket.poll(_POLL_MS, zmq.POLLOUT):
+                    if self._abort.is_set():
+                        raise Aborted("the pipeline was stopped while a link was full")
+            except zmq.ZMQError as error:
+                raise _reason(error, self._abort) from error
 
     def close(self, linger_ms: int = 0) -> None:
         """Close the socket; ``linger_ms`` > 0 lets queued messages leave first."""
@@ -55,15 +75,24 @@ class Outlet:
 class Inlet:
     """The receiving end of a link; binds, so it must be made before its outlets send."""
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, queue: int, abort: threading.Event) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        queue: int,
+        abort: threading.Event,
+        security: Security = PLAIN,
+        *,
+        insecure: bool = False,
+    ) -> None:
         self._socket = context.socket(zmq.PULL)
         self._socket.set_hwm(queue)
         self._socket.setsockopt(zmq.LINGER, 0)
         try:
-            self._socket.bind(endpoint)
-        except zmq.ZMQError as error:
+            self.endpoint = bind(self._socket, endpoint, security, insecure=insecure, role="links")
+        except WireError as error:
             self._socket.close()
-            raise WireError(f"link {endpoint}: cannot be opened ({error}); expected a free endpoint") from error
+            raise WireError(f"link {error}") from error
         self._abort = abort
 
     def receive(self) -> list[bytes]:

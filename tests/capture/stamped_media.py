@@ -113,6 +113,7 @@ class FakeCamera:
         self.asked: dict[int, float] = {}
         self.released = 0
         self.opened = True
+        self.automatic_exposure = 0.0
         self._index = -2
 
     def isOpened(self) -> bool:
@@ -123,7 +124,8 @@ class FakeCamera:
         return True
 
     def get(self, property_id: int) -> float:
-        return self.fps if property_id == cv2.CAP_PROP_FPS else 0.0
+        known = {cv2.CAP_PROP_FPS: self.fps, cv2.CAP_PROP_AUTO_EXPOSURE: self.automatic_exposure}
+        return known.get(property_id, 0.0)
 
     def grab(self) -> bool:
         if self.on_grab is not None:

@@ -15,6 +15,7 @@ from megc_stream.capture import opening as opening_module
 from megc_stream.capture import webcam as webcam_module
 from megc_stream.capture.live import LiveBuffer
 from megc_stream.capture.source import Picture
+from megc_stream.capture.v4l2 import Webcam
 from megc_stream.capture.video import VideoReader
 from megc_stream.clock import ManualClock
 from megc_stream.errors import CaptureError
@@ -162,6 +163,29 @@ def test_the_camera_is_asked_and_what_it_gives_is_reported(open_camera: Callable
         }
         assert (source.info.width, source.info.height, source.info.fps) == (WIDTH, HEIGHT, 27.5)
         assert source.info.live
+
+
+def test_what_differs_from_what_was_asked_for_is_told(open_camera: Callable[..., Source]) -> None:
+    camera = FakeCamera(3, fps=15.0)
+    camera.automatic_exposure = 3.0
+    with open_camera(camera, fps=60, webcam_width=1280, webcam_height=720) as source:
+        slow, small, automatic = source.warnings
+        assert slow.startswith("camera 0: gives 15 fps, 60 were asked for")
+        assert small.startswith(f"camera 0: gives {WIDTH}x{HEIGHT} px, 1280x720 were asked for")
+        assert automatic.startswith("camera 0: automatic exposure is on")
+        expected = f"camera 0, {WIDTH}x{HEIGHT} at 15 fps (asked for 1280x720 at 60 fps)"
+        assert source.info.description == expected
+    with open_camera(FakeCamera(3, fps=60.0), fps=60, webcam_width=WIDTH, webcam_height=HEIGHT) as source:
+        assert source.warnings == ()
+
+
+def test_a_camera_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webcam_module, "webcams", lambda: [Webcam(5, "HD Pro Webcam C920")])
+    asked: list[int] = []
+    monkeypatch.setattr(webcam_module, "open_device", lambda index: asked.append(index) or FakeCamera(1))
+    with open_source("webcam:c920", CaptureSettings(), clock=ManualClock()) as source:
+        assert source.info.video == "camera5"
+    assert asked == [5]
 
 
 @pytest.mark.parametrize(("asked", "expected", "assumed"), [(None, 30.0, True), (60.0, 60.0, False)])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -10,6 +12,8 @@ import pytest
 from stamped_media import read_stamp, stamped, write_video
 
 from megc_stream.capture import open_source
+from megc_stream.capture.source import Picture
+from megc_stream.capture.video import VideoReader
 from megc_stream.clock import ManualClock
 from megc_stream.errors import CaptureError
 from megc_stream.records import Frame, StreamEnd
@@ -102,6 +106,71 @@ def test_damaged_frames_in_the_middle_are_left_out_and_counted(
     assert end.message == f"{path}: {len(frames)} frames decoded, {lost} more left out as damaged"
     assert end.dropped == {}
     assert capfd.readouterr().err == ""
+
+
+def through_ffmpeg(path: Path) -> tuple[list[Picture], VideoReader]:
+    """Read Motion JPEG with FFmpeg's decoder alone."""
+    reader = VideoReader(str(path), name=str(path))
+    assert reader._jpeg
+    reader._jpeg = False
+    with closing(reader):
+        return list(reader.pictures()), reader
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("pixel_format", ["yuvj420p", "yuvj422p", "yuvj444p"])
+def test_motion_jpeg_is_what_ffmpeg_makes_of_it_within_a_grey_level(
+    tmp_path: Path, pixel_format: str, threads: int
+) -> None:
+    path = write_video(tmp_path / "clip.avi", 30, codec="mjpeg", pixel_format=pixel_format, noise=True)
+    expected, _ = through_ffmpeg(path)
+    frames, end = read(path, decode_threads=threads)
+    assert (len(frames), end.reason) == (30, "end")
+    for frame, picture in zip(frames, expected, strict=True):
+        assert (frame.frame, frame.pts_s, frame.dropped) == (picture.frame, picture.pts_s, {})
+        assert np.abs(frame.image.astype(int) - picture.image).max() <= 1
+        assert frame.decode_s > 0
+
+
+@pytest.mark.parametrize("turned", [0, 90])
+def test_damaged_motion_jpeg_is_judged_by_ffmpeg(tmp_path: Path, turned: int) -> None:
+    name = "clip.mkv" if turned else "clip.avi"
+    path = write_video(
+        tmp_path / name, 40, codec="mjpeg", pixel_format="yuvj420p", noise=True, turned_counterclockwise=turned
+    )
+    expected, reader = through_ffmpeg(sprayed(path, 60))
+    assert any(picture.dropped for picture in expected)
+    alone, end = read(path, decode_threads=0)
+    assert [(frame.frame, frame.dropped) for frame in alone] == [(pic.frame, pic.dropped) for pic in expected]
+    assert end.message == reader.damage
+    together, end = read(path, decode_threads=3)
+    assert end.message == reader.damage
+    for frame, other in zip(alone, together, strict=True):
+        assert frame.dropped == other.dropped
+        np.testing.assert_array_equal(frame.image, other.image)
+    same = [np.abs(frame.image.astype(int) - pic.image).max() <= 1 for frame, pic in zip(alone, expected, strict=True)]
+    assert sum(same) > len(same) / 2, "pictures without damage are the same"
+
+
+def test_motion_jpeg_that_changes_its_size_ends_there(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25, width=64, height=48, pix_fmt="yuvj420p")
+        for index in range(6):
+            height = 48 if index < 4 else 64
+            encoder = av.CodecContext.create("mjpeg", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = 64, height, "yuvj420p"
+            encoder.time_base = Fraction(1, 25)
+            frame = av.VideoFrame.from_ndarray(np.full((height * 3 // 2, 64), 128, np.uint8), format="yuvj420p")
+            frame.pts = index
+            for packet in [*encoder.encode(frame), *encoder.encode(None)]:
+                packet.stream = stream
+                packet.time_base = Fraction(1, 25)
+                container.mux(packet)
+    frames, end = read(path)
+    assert len(frames) == 4
+    assert end.reason == "damaged"
+    assert "the picture changes from (64, 48) to (64, 64) px" in end.message
 
 
 def test_damage_is_the_same_each_time(tmp_path: Path) -> None:

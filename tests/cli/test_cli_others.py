@@ -8,24 +8,46 @@ from outcome import Command
 
 from megc_stream.settings import Settings
 
-GROUPS = [["bench"], ["config"], ["datasets"], ["evaluate"], ["models"], ["submit"], ["synth"], ["table"], ["train"]]
+GROUPS = [
+    ["bench"],
+    ["config"],
+    ["datasets"],
+    ["evaluate"],
+    ["keys"],
+    ["models"],
+    ["submit"],
+    ["synth"],
+    ["table"],
+    ["train"],
+    ["vqa"],
+]
 COMMANDS = [
     ["batch"],
     ["bench", "flow"],
+    ["bench", "latency"],
+    ["bench", "throughput"],
+    ["bench", "wire"],
+    ["cameras"],
     ["config", "schema"],
     ["config", "show"],
+    ["control"],
     ["datasets", "check"],
     ["demo"],
     ["doctor"],
     ["evaluate", "lvqa"],
     ["evaluate", "str"],
     ["evaluate", "vqa"],
+    ["export"],
+    ["keys", "new"],
     ["models", "fetch"],
     ["models", "import-mean"],
     ["models", "info"],
     ["models", "list"],
     ["models", "verify"],
+    ["play"],
+    ["record"],
     ["run"],
+    ["stage"],
     ["submit", "lvqa"],
     ["submit", "str"],
     ["submit", "vqa"],
@@ -33,8 +55,13 @@ COMMANDS = [
     ["synth", "clip"],
     ["synth", "inject"],
     ["table", "str"],
+    ["table", "vqa"],
     ["train", "mean"],
     ["train", "synthetic"],
+    ["train", "vqa"],
+    ["vqa", "ask"],
+    ["vqa", "run"],
+    ["vqa", "serve"],
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,3 +79,11 @@ def test_options_reach_the_training_and_scores_are_told(
     assert done.out.splitlines()[-1] == str(Path("nets") / "mean.onnx")
     assert "2 networks were there already" in done.err
     assert json.loads(command("train", "mean", *words, "--json", "-").out)["pooled"]
+
+
+def test_train_vqa_without_its_packages_names_the_extra(command: Command, tmp_path: Path) -> None:
+    if all(importlib.util.find_spec(name) for name in ("torch", "transformers", "peft")):
+        pytest.skip("the packages of the extra 'train-vqa' are installed")
+    done = command("train", "vqa", "--data", "absent.jsonl", "--model", tmp_path, "--out", "out")
+    assert done.code == 1
+    assert "install the extra 'train-vqa'" in done.err and len(done.err.splitlines()) == 1

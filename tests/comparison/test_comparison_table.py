@@ -17,6 +17,7 @@ from megc_stream.comparison import (
     build_table,
     format_json,
     format_markdown,
+    published_answers,
     published_beside,
     published_results,
     read_detections,
@@ -198,7 +199,7 @@ def test_every_published_number_has_a_known_set_and_source() -> None:
         if one.tp is not None and one.fp is not None and one.fn is not None and one.precision and one.recall:
             assert one.precision == pytest.approx(one.tp / (one.tp + one.fp), abs=5e-5)
             assert one.recall == pytest.approx(one.tp / (one.tp + one.fn), abs=5e-5)
-    assert {one.source for one in published_results()} == set(sources)
+    assert {one.source for one in (*published_results(), *published_answers())} == set(sources)
 
 
 def test_what_stands_beside_counts_the_same_expressions_where_the_source_has_them() -> None:

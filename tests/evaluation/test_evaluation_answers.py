@@ -9,8 +9,8 @@ from megc_stream.evaluation import AnswerRow, evaluate_lvqa, evaluate_vqa
 from megc_stream.evaluation.answers import pair_answers, prior_answers
 from megc_stream.evaluation.classification import classification_score
 from megc_stream.evaluation.labels import parse_coarse, parse_count, parse_event_type, parse_fine, parse_units
-from megc_stream.evaluation.questions import kind_of
 from megc_stream.evaluation.text_scores import row_text_scores, text_scores
+from megc_stream.vqa.questions import kind_of
 
 COARSE = "What is the coarse expression class?"
 FINE = "What is the fine-grained expression class?"

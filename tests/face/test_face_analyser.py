@@ -109,7 +109,7 @@ def test_other_bytes_are_no_snapshot(models: FaceMesh) -> None:
     with pytest.raises(UsageError, match="face snapshot"):
         analyser.restore(b"nonsense")
     with pytest.raises(UsageError, match="version 99"):
-        analyser.restore(bytes([0x95, 99, 0, 0xC0, 0xC0, 0x90]))
+        analyser.restore(bytes([0x98, 99, 0, 0xC0, 0xC0, 0x90, 0xC0, 0x90, 0xC4, 0]))
 
 
 def test_reset_starts_segments_anew(picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf) -> None:

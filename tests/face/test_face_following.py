@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from megc_stream.face import locate_landmarks
 from megc_stream.face.following import PATCH_PX, fit_similarity, follow, make_reference, prepare
 from megc_stream.face.landmarks import RIGID
-from megc_stream.face.warp import compose, sample, similarity, transform
+from megc_stream.face.warp import View, compose, sample, similarity, transform
 
 
 def test_similarity_is_exact_in_spite_of_outliers() -> None:
@@ -41,7 +41,7 @@ def test_a_known_motion_is_measured(portrait: NDArray[np.uint8], motion: NDArray
     patch = prepare(sample(portrait, to_patch, (PATCH_PX, PATCH_PX), 1)).astype(np.float32)
     rigid = transform(to_patch, points[RIGID]).astype(np.float32)
     moved = sample(portrait, motion, (512, 512), 1)
-    following = follow(moved, to_patch, make_reference(patch, rigid), 1)
+    following = follow(View(moved), to_patch, make_reference(patch, rigid), 1)
     assert following is not None
     grid = transform(to_patch, points[::20])
     seen = transform(compose(following.to_patch, motion), points[::20])
@@ -52,11 +52,11 @@ def test_nothing_to_follow_in_a_flat_frame(portrait: NDArray[np.uint8]) -> None:
     to_patch = similarity(0.9, 0.0, (-140.0, -55.0))
     patch = prepare(sample(portrait, to_patch, (PATCH_PX, PATCH_PX), 1)).astype(np.float32)
     points = np.random.default_rng(0).uniform(20, 100, (60, 2)).astype(np.float32)
-    assert follow(np.zeros_like(portrait), to_patch, make_reference(patch, points), 1) is None
+    assert follow(View(np.zeros_like(portrait)), to_patch, make_reference(patch, points), 1) is None
 
 
 def test_points_outside_the_frame_are_left_out(portrait: NDArray[np.uint8]) -> None:
     far = similarity(0.9, 0.0, (4000.0, 0.0))
     reference = make_reference(prepare(portrait[:128, :128]).astype(np.float32), np.full((60, 2), 64, np.float32))
-    assert follow(portrait, far, reference, 1) is None
+    assert follow(View(portrait), far, reference, 1) is None
     assert len(make_reference(np.zeros((128, 128), np.float32), np.full((60, 2), 200, np.float32)).points) == 0

@@ -59,6 +59,54 @@ def test_an_unknown_stage_is_an_error() -> None:
         EventMerger(["spotter"]).advance("vqa", 1)
 
 
+def _late(make_event: MakeEvent, number: int, rev: int, **fields: Any) -> Event:
+    values = {"kind": "answer", "final": True, "decision_frame": 5, "run": {"late": True}}
+    return make_event(number, rev, **values | fields)
+
+
+def test_a_late_revision_leaves_at_once_when_the_one_before_it_has_left(make_event: MakeEvent) -> None:
+    merger = EventMerger(["spotter", "vqa"])
+    label = make_event(1, 1, decision_frame=5, kind="label")
+    assert merger.push(label) == []
+    merger.advance("spotter", 40)
+    assert merger.advance("vqa", 40) == [label]
+    late = _late(make_event, 1, 2)
+    # Long past its decision frame, and not an error.
+    assert merger.push(late) == [late]
+    assert merger.finish() == []
+
+
+def test_a_late_revision_waits_for_the_one_before_it(make_event: MakeEvent) -> None:
+    merger = EventMerger(["spotter"])
+    label, other = make_event(1, 1, decision_frame=5, kind="label"), make_event(2, 0, decision_frame=5)
+    first, second = _late(make_event, 1, 2, final=False), _late(make_event, 1, 3)
+    assert merger.push(second) == []
+    assert merger.push(label) == []
+    assert merger.push(first) == []
+    assert merger.push(other) == []
+    assert merger.advance("spotter", 6) == [label, first, second, other]
+
+
+def test_late_revisions_without_a_revision_before_them_leave_at_the_end(make_event: MakeEvent) -> None:
+    merger = EventMerger(["spotter"])
+    late = [_late(make_event, number, 2) for number in (2, 1)]
+    for event in late:
+        assert merger.push(event) == []
+    assert merger.advance("spotter", 50) == []
+    assert merger.finish() == [late[1], late[0]]
+    assert merger.finish() == []
+
+
+def test_events_that_are_over_are_forgotten(make_event: MakeEvent) -> None:
+    merger = EventMerger(["spotter"])
+    for number in range(100):
+        merger.push(make_event(number, 0, decision_frame=number))
+        merger.push(make_event(number, 1, decision_frame=number, final=True))
+        merger.advance("spotter", number + 1)
+    assert not merger._left
+    assert not merger._late
+
+
 # What two stages hand over: per frame the events decided there, then the word that the frame is done.
 def _stream(make_event: MakeEvent, stage: str, decided: list[int], first_rev: int) -> list[tuple[str, Event | int]]:
     records: list[tuple[str, Event | int]] = []

@@ -11,12 +11,12 @@ import pytest
 
 from megc_stream.output._html import clock, duration, number
 from megc_stream.output.curve import Curve, CurveRecorder
-from megc_stream.output.latency import DurationSummary
 from megc_stream.output.pictures import Picture
 from megc_stream.output.report import ReportData, ReportEvent, render_report
 from megc_stream.output.report_chart import TruthInterval, draw_chart
 from megc_stream.output.report_pictures import EventPictures, draw_pictures
-from megc_stream.records import Event, StreamInfo
+from megc_stream.pipeline.statistics import DurationSummary
+from megc_stream.records import Answer, Event, StreamInfo
 
 MakeEvent = Callable[..., Event]
 
@@ -335,3 +335,22 @@ def test_times_change_to_minutes_and_hours() -> None:
     assert [clock(t, 2) for t in (1.005, 119.994, 120, 3725.25)] == ["1.00", "119.99", "2:00.00", "1:02:05.25"]
     spoken = [duration(t).replace("\N{NO-BREAK SPACE}", " ") for t in (20.0, 119.96, 725, 3725.4)]
     assert spoken == ["20.0 s", "2 min 00 s", "12 min 05 s", "1 h 02 min 05 s"]
+
+
+def test_answers_are_shown_with_the_word_who_answered(make_event: MakeEvent) -> None:
+    question, served = "What is the coarse expression class?", {"model": "qwen", "lora": _HOSTILE}
+    answers = (
+        Answer(question=question, answer="negative", by="embedded", evidence={"probabilities": {"negative": 0.66}}),
+        Answer(question=_HOSTILE, answer=_HOSTILE, by="served", evidence=served),
+        Answer(question=question, answer="positive", by="embedded", fallback=f"no answer within 30 s {_HOSTILE}"),
+    )
+    event = _found(make_event, kind="answer", answers=answers)
+    page = render_report(_data(micro=1, events=(ReportEvent(event=event),)))
+    checker = _checked(page)
+    assert "script" not in checker.tags
+    shown = _text(page)
+    assert f"{question} negative Measured by the pipeline: negative 0.66." in shown
+    assert "which may be wrong in every word" in shown
+    assert "Measured by the pipeline. The model that was asked gave no answer: no answer within 30 s" in shown
+    without = render_report(_data(micro=1, events=(ReportEvent(event=_found(make_event)),)))
+    assert "questions and answers" not in without

@@ -15,7 +15,7 @@ from megc_stream.clock import ManualClock
 from megc_stream.errors import CaptureError, OutputError
 from megc_stream.output import RunModel, RunWriter
 from megc_stream.output.run_folder import RESULT_FILES
-from megc_stream.records import Crop, Event, Score, StreamEnd, StreamInfo, Trace
+from megc_stream.records import Answer, Crop, Event, Score, StreamEnd, StreamInfo, Trace
 from megc_stream.settings import load_settings
 
 MakeEvent = Callable[..., Event]
@@ -144,6 +144,10 @@ def test_a_run_writes_five_files(
         "events_begun": 2,
         "events_retracted": 1,
         "event_revisions": 6,
+        "answers_served": 0,
+        "answers_embedded": 0,
+        "answers_replaced": 0,
+        "answers_repaired": 0,
     }
     assert run["flags"] == {"lost": 10}
     assert run["dropped"] == {"queue": 2}
@@ -226,11 +230,11 @@ def test_a_stream_that_never_began_leaves_a_run_record(tmp_path: Path) -> None:
 
 
 def test_passwords_of_streams_are_not_written(tmp_path: Path) -> None:
-    url = "rtsp://user:secret@camera/live"
+    url = "rtsp://user:hunter2@camera/live"
     with _writer(tmp_path, source=url) as writer:
         writer.write(_info(source=url))
     for name in RESULT_FILES:
-        assert b"secret" not in (tmp_path / name).read_bytes(), name
+        assert b"hunter2" not in (tmp_path / name).read_bytes(), name
     assert "rtsp://***@camera/live" in (tmp_path / "run.json").read_text()
 
 
@@ -264,3 +268,35 @@ def test_a_second_failure_is_added_to_the_first(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(CaptureError) as caught, _writer(tmp_path):
         raise CaptureError("clip.mkv: gone")
     assert caught.value.__notes__ == ["results are incomplete: run.json: no space"]
+
+
+def test_late_answers_are_logged_at_once_and_shown_while_the_interval_stands(
+    tmp_path: Path, make_event: MakeEvent
+) -> None:
+    question = "What is the coarse expression class?"
+    logged: list[tuple[int, int]] = []
+    label = make_event(1, 0, 10, 14, 18, kind="label", type="micro", emotion="positive", decision_frame=30)
+    answers = (
+        Answer(question=question, answer="negative", by="served", evidence={"repaired": "not a JSON object"}),
+        Answer(question=question, answer="positive", by="embedded", fallback="no answer within 30 s"),
+    )
+    late = msgspec.structs.replace(label, rev=1, kind="answer", final=True, answers=answers, run={"late": True})
+    with _writer(tmp_path) as writer:
+        writer._on_event = lambda event: logged.append((event.event_number, event.rev))
+        writer.write(_info())
+        writer.write(label)
+        for stage in ("spotter", "recogniser"):
+            writer.advance(stage, 200)
+        assert (tmp_path / "intervals.csv").read_text().splitlines()[1:] == ["006,006_1,11,19,positive"]
+        writer.write(late)
+        assert logged == [(1, 0), (1, 1)]
+    assert len((tmp_path / "intervals.csv").read_text().splitlines()) == 2
+    counts = json.loads((tmp_path / "run.json").read_text())["counts"]
+    assert {name: counts[name] for name in counts if name.startswith("answers")} == {
+        "answers_served": 1,
+        "answers_embedded": 1,
+        "answers_replaced": 1,
+        "answers_repaired": 1,
+    }
+    assert writer.report is not None
+    assert [shown.event.answers for shown in writer.report.events] == [answers]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megc_stream.output import DurationHistogram
+from megc_stream.pipeline.statistics import DurationHistogram
 
 
 @given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=200))

@@ -1,0 +1,104 @@
+"""``megc-stream bench latency`` and ``bench throughput``: an ordinary run with a probe beside its sinks."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from megc_stream.benchmarking import LatencyBench, LatencyProbe, histogram_svg
+from megc_stream.cli.analysis import analyse_graph
+from megc_stream.cli.console import note, report_json, say, warn
+from megc_stream.errors import OutputError, UsageError
+from megc_stream.models import MeanModel, find_mean
+from megc_stream.output.run_folder import RUN
+from megc_stream.settings import load_settings
+
+__all__ = ["bench_run"]
+
+
+def bench_run(
+    sources: Sequence[str],
+    *,
+    paced: bool,
+    fps: float | None,
+    seconds: float | None,
+    out: Path | None,
+    config: Path | None,
+    overrides: dict[str, Any],
+    picture: Path | None,
+    json_file: str | None,
+) -> None:
+    """Run the sources, at their own pace or as fast as possible, and print what it cost."""
+    for file in (json_file if json_file != "-" else None, picture):
+        if file is not None and not Path(file).absolute().parent.is_dir():
+            raise UsageError(f"{file}: no folder {Path(file).parent}; make it first")
+    with ExitStack() as stack:
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="megc-bench-"))) / "results"
+        capture = {"fps": fps, "speed": 1.0 if paced else 0.0, "max_seconds": seconds}
+        named: dict[str, Any] = {"source": sources[0] if len(sources) == 1 else None}
+        if len(sources) > 1:
+            named = {"sources": [{"name": f"s{n}", "source": source} for n, source in enumerate(sources)]}
+        settings = load_settings(config, {**overrides, **named, "capture": capture, "output": {"folder": folder}})
+        if settings.pipeline.runner != "embedded":
+            raise UsageError("bench: measures one process; leave pipeline.runner at 'embedded'")
+        info = MeanModel(find_mean(settings.model.name)).info
+        note(f"running {', '.join(sources)} {'at its own pace' if paced else 'as fast as it goes'}")
+        probe = LatencyProbe()
+        analyses = analyse_graph(settings, sinks=[probe], warn=warn)
+        records = [_read_run(Path(analysis.folder)) for analysis in analyses]
+        result = probe.result(
+            late=sum(record.get("late") or 0 for record in records),
+            k_s=settings.spotting.k_s or info.k_s,
+            k_prime_s=settings.spotting.k_prime_s or info.k_prime_s,
+        )
+    report_json(json_file, msgspec.to_builtins(result))
+    if picture is not None:
+        _write(picture, histogram_svg(probe.latencies_s(), f"{result.machine}; {', '.join(result.sources)}"))
+    if json_file != "-":
+        _print(result, paced)
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    return record
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({error.strerror}); change --picture") from error
+
+
+def _print(result: LatencyBench, paced: bool) -> None:
+    versions = ", ".join(f"{name} {result.versions[name]}" for name in ("megc_stream", "numba", "numpy"))
+    say(f"{result.machine}, {result.cores} cores; {versions}; calibration loop {result.calibration_ms:.2f} ms")
+    for source in result.sources:
+        say(f"  {source}")
+    losses = ", ".join(f"{count} {reason}" for reason, count in result.dropped_by_reason.items())
+    say(
+        f"{result.frames} frames of {result.seconds:.1f} s: {result.fps_in:.1f} frames/s in, "
+        f"{result.fps_out:.1f} scores/s out, {result.dropped} dropped{f' ({losses})' if losses else ''}"
+        + (f", {result.late} late by more than 50 ms" if paced else f"; {result.times_real_time:.1f} x real time")
+    )
+    say()
+    say(f"  {'ms':24}{'p50':>10}{'p95':>10}{'p99':>10}{'max':>10}")
+    rows = {"capture to score": result.capture_to_score_ms, **result.stages_ms} if paced else result.stages_ms
+    for name, row in rows.items():
+        say(f"  {name:24}{row.p50:10.2f}{row.p95:10.2f}{row.p99:10.2f}{row.max:10.2f}")
+    say()
+    threads = ", ".join(f"{name} {share:.2f}" for name, share in result.cpu_cores_by_thread.items() if share >= 0.005)
+    say(f"CPU {result.cpu_cores:.2f} cores ({threads}), {result.cpu_ms_per_frame:.2f} ms a frame")
+    say(f"memory {result.rss_mb:.0f} MB at most, {result.rss_growth_mb:+.1f} MB from start to end")
+    say(f"first score {result.first_score_s:.2f} s after the start of the program")
+    ahead = result.lookahead
+    say(
+        f"look-ahead of the method, not in these figures: {ahead.total:.3f} s "
+        f"(pair k {ahead.pair:.3f}, smoothing {ahead.smoothing:.3f}, peak {ahead.peak:.3f})"
+    )

@@ -1,0 +1,1 @@
+"""Questions about events: media, prompts, and who answers them."""
