@@ -72,7 +72,7 @@ def main() -> int:
         if counts["fast"]:
             for name, process in (("run", run), ("recorder", recorder)):
                 resident_mb = resident(process.pid)
-                if resident_mb is not None:
+                if resident_mb:  # nothing is left of a process that has just ended
                     samples[name].append((time.monotonic(), resident_mb))
     leave.set()
     for process in (run, recorder):

@@ -185,6 +185,9 @@ def _embedded(
             outputs.opened(live=any(source.info.live for source in sources.values()))
             with stopping_on_signals(lambda: post(Command(id=0, name="stop"))):
                 run_chains(chains, settings.pipeline, context, outputs.tick)
+                for name, source in sources.items():
+                    if source.clock_fit is not None:
+                        outputs.note(name, str(source.clock_fit))
                 return [outputs.finish_source(node.name, sources[node.name].late) for node in nodes]
         except BaseException as error:
             try:

@@ -175,6 +175,15 @@ class Outputs:
             if name not in self._done:
                 results.writer.note(text)
 
+    def malformed(self, count: int) -> None:
+        """Tell in the status how many messages between stages could not be understood so far."""
+        if self._public is not None:
+            self._public.malformed_on_links = count
+
+    def note(self, name: str, text: str) -> None:
+        """Add a sentence to the notes of a source."""
+        self._open[name].writer.note(text)
+
     def close(self, error: str = "") -> None:
         """Leave; sources that have not ended are incomplete."""
         try:

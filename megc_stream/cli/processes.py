@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from megc_stream.cli.console import note
 from megc_stream.cli.graph import PUBLISHER, Node, place_of, stages_of
 from megc_stream.cli.results import Analysis
 from megc_stream.cli.signals import stopping_on_signals
@@ -61,6 +62,7 @@ def run_processes(settings: Settings, nodes: Sequence[Node]) -> list[Analysis]:
             on_info=on_info,
             security=place.security,
             insecure=place.insecure,
+            tell=note,
         )
         with stopping_on_signals(coordinator.stop):
             summaries = coordinator.run()

@@ -59,6 +59,8 @@ class PublicStream:
         post: Callable[[Command], None],
         clock: Clock,
     ) -> None:
+        self.malformed_on_links = 0
+        """Messages between stages that could not be understood, for the status."""
         self.muted = False
         """While set, nothing is published but what a source is: results are being rebuilt."""
         self._context = context
@@ -75,6 +77,7 @@ class PublicStream:
             wire = settings.wire
             self._publisher = self._stack.enter_context(Publisher(context, wire, security, clock))
             self._statistics = Statistics(clock, insecure=wire.insecure_bind)
+            self._statistics.malformed["links"] = lambda: self.malformed_on_links
             self._log_handler = LogHandler()
             logger = logging.getLogger("megc_stream")
             logger.addHandler(self._log_handler)

@@ -39,6 +39,7 @@ _RESEND_EVERY_S = 3.0
 _LONGEST_BACKOFF_S = 5.0
 _QUIT_S = 15.0
 _LOG_KEPT = 100
+_TELL_EVERY_S = 5.0
 _JUMP = 1_000_000
 """How far the numbers of a live reader that was started again lie above those before: more than it can have sent."""
 _JUMP_MARGIN = 1.1
@@ -93,6 +94,8 @@ class Coordinator:
         Starts the process of a (source, stage); None where somebody else starts them.
     on_info
         Called once for each source when its reader has opened it; returns what the publisher has to know of it.
+    tell
+        Gets a line now and then while stages have not come yet.
 
     Raises
     ------
@@ -111,7 +114,10 @@ class Coordinator:
         on_info: Callable[[str, StreamInfo, tuple[str, ...]], dict[str, Any]],
         security: Security = PLAIN,
         insecure: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
+        self._tell = tell
+        self._told_s = 0.0
         self._stages = stages
         self._settings = settings
         self._launch = launch
@@ -160,6 +166,8 @@ class Coordinator:
             while True:
                 self._hear()
                 self._look_after()
+                if not self._publisher.started_before:
+                    self._wait_for_all(begun_s)
                 beat = self._publisher.beat
                 if beat is not None and beat.ended:
                     for problem in self._errors.values():
@@ -170,6 +178,18 @@ class Coordinator:
             raise
         finally:
             self._take_down(self._quit or "done")
+
+    def _wait_for_all(self, begun_s: float) -> None:
+        """Say now and then which stages have not come yet; end at once where nobody wants the run any more."""
+        if self._stopped.issuperset(self._stages):
+            raise WireError("the run was stopped before all its stages had started; nothing was analysed")
+        now_s = time.monotonic()
+        if now_s - max(begun_s, self._told_s) < _TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        missing = [peer.name for peer in self._peers.values() if not peer.identity]
+        if missing:
+            self._tell(f"waiting for {', '.join(missing)}, for {self._settings.start_s:g} s at most")
 
     def _hear(self) -> None:
         timeout_ms = _POLL_MS
@@ -276,7 +296,8 @@ class Coordinator:
     def _orders(self, peer: _Peer) -> Orders:
         source, stage = peer.key
         if peer is self._publisher:
-            return Orders(commands=self._commands, log=tuple(self._log), quit=self._quit)
+            malformed = self.malformed + sum(one.beat.malformed for one in self._peers.values() if one.beat is not None)
+            return Orders(commands=self._commands, log=tuple(self._log), malformed=malformed, quit=self._quit)
         reader = stage == "reader"
         assert peer.beat is not None
         return Orders(

@@ -41,7 +41,8 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     ``instance`` tells a process from the one before it. ``n`` and ``frame`` are those of the last message taken.
     ``info`` and ``warnings`` are the reader's. The publisher's are ``marks``, by source the newest mark that came from
     all its stages; ``taken``, the last message it has had of each "source/stage"; ``gaps``, those of which it misses
-    one; ``summaries``, what sources that have ended leave; ``commands``, what control clients want.
+    one; ``summaries``, what sources that have ended leave; ``commands``, what control clients want. ``malformed``
+    counts the messages that could not be understood.
     """
 
     source: str
@@ -62,6 +63,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     gaps: tuple[str, ...] = ()
     summaries: dict[str, bytes] = {}
     commands: tuple[Command, ...] = ()
+    malformed: int = 0
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True, tag="stored"):
@@ -94,7 +96,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     ``complete`` is the newest mark that all have stored, by source. ``has`` is the newest snapshot that the
     coordinator has of this stage. ``resend`` says, by link ("next" or "sinks"), how often to have sent again, and after
     which message. ``down`` says that a stage of this source is being restarted. ``commands`` is the highest id of
-    commands it has taken; ``log`` are (number, level, text) for everybody to read.
+    commands it has taken; ``log`` are (number, level, text) for everybody to read; ``malformed`` counts the messages
+    that stages and coordinator could not understand.
     """
 
     complete: int = -1
@@ -106,6 +109,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True, tag="orders"):
     insertions: tuple[Insertion, ...] = ()
     commands: int = 0
     log: tuple[tuple[int, str, str], ...] = ()
+    malformed: int = 0
     quit: str = ""
 
 

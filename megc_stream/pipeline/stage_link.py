@@ -197,6 +197,7 @@ class StageLink:
                     )
                     self._socket.send(pack(stored), zmq.DONTWAIT)
                     self._sent_s[mark] = now_s
+            state = dict(self.state())
             beat = Beat(
                 source=self._source,
                 stage=self._stage,
@@ -206,7 +207,8 @@ class StageLink:
                 placed=dict(self._placed),
                 commands=tuple(self._commands),
             )
-            self._socket.send(pack(msgspec.structs.replace(beat, **self.state())), zmq.DONTWAIT)
+            state["malformed"] = state.get("malformed", 0) + self.malformed
+            self._socket.send(pack(msgspec.structs.replace(beat, **state)), zmq.DONTWAIT)
             self._failure_sent = beat.problem is not None
 
     def _lost(self, why: str) -> None:

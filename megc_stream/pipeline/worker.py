@@ -97,6 +97,10 @@ class Results(Protocol):
         """Note something that happened to the pipeline."""
         ...
 
+    def malformed(self, count: int) -> None:
+        """Note how many messages between stages could not be understood so far."""
+        ...
+
     def close(self, error: str) -> None:
         """Leave; ``error`` is why, and what sources that have not ended get as their error."""
         ...
@@ -208,7 +212,8 @@ def _sender(context: zmq.Context[Any], place: Place, endpoint: str | None, queue
 
 
 def _state(host: StageHost | ReaderHost) -> dict[str, Any]:
-    return {"n": host.n, "idle": host.idle, "ended": host.ended, "gap": host.gap}
+    malformed = host.malformed if isinstance(host, StageHost) else 0
+    return {"n": host.n, "idle": host.idle, "ended": host.ended, "gap": host.gap, "malformed": malformed}
 
 
 def _work(host: StageHost | ReaderHost, link: StageLink) -> None:
@@ -292,6 +297,7 @@ def _publish(
         "gaps": tuple(f"{source}/{stage}" for source, stage in list(feed.gaps)),
         "summaries": dict(summaries),
         "ended": len(summaries) == len(stages),
+        "malformed": feed.malformed,
     }
     logged = malformed = 0
     try:
@@ -312,9 +318,10 @@ def _publish(
             if parts is not None and (taken := feed.take(parts)) is not None:
                 header, records = taken
                 spools[header.source].add(header, records, parts)
-            if feed.malformed > malformed:
-                malformed = feed.malformed
-                results.log("warning", f"{malformed} messages of stages could not be understood so far")
+            if orders.malformed > malformed:
+                malformed = orders.malformed
+                results.malformed(malformed)
+                results.log("warning", f"{malformed} messages between stages could not be understood so far")
             results.tick()
             for source in stages:
                 if source not in summaries and feed.ended(source):

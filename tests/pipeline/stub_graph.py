@@ -237,6 +237,9 @@ class StubResults:
     def tick(self) -> None:
         pass
 
+    def malformed(self, count: int) -> None:
+        self.log("warning", f"{count} malformed")
+
     def log(self, level: str, text: str) -> None:
         self._notes.append(text)
 

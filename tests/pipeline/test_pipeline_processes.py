@@ -22,6 +22,7 @@ from stub_graph import STAGES, Adder, Nursery, Options, StubFace, StubSource, To
 
 from megc_stream.errors import UsageError, WireError
 from megc_stream.pipeline import Chain, run_chains
+from megc_stream.pipeline import coordinator as coordinator_module
 from megc_stream.pipeline.coordinator import Coordinator
 from megc_stream.settings import PipelineSettings
 
@@ -179,6 +180,31 @@ def test_a_stage_that_nobody_starts_is_named(graph: Callable[..., Graph]) -> Non
             coordinator.run()
 
 
+def test_who_is_waited_for_is_told_and_stopping_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coordinator_module, "_TELL_EVERY_S", 0.0)
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 3:
+            coordinator.stop()
+
+    with zmq.Context() as context:
+        coordinator = Coordinator(
+            context,
+            "inproc://c",
+            {"cam0": STAGES},
+            PipelineSettings(start_s=60),
+            launch=None,
+            on_info=lambda source, info, warnings: {},
+            tell=tell,
+        )
+        with pytest.raises(WireError, match="stopped before all its stages had started"):
+            coordinator.run()
+    assert len(lines) == 3
+    assert lines[0].startswith("waiting for stage publisher, stage reader of cam0, ")
+
+
 def test_stopping_finishes_what_was_read(graph: Callable[..., Graph], tmp_path: Path) -> None:
     made = graph(Options(frames=10_000_000))
     file = made.directory / "told-"
@@ -241,8 +267,9 @@ def test_messages_that_mean_nothing_are_counted(graph: Callable[..., Graph], tmp
         socket.connect(made.coordinator.endpoint)
         for message in (b"", b"\xff\xff", b"\x81\xa4type\xa4beat", b"x" * 1000):
             socket.send(message)
-        made.run()
+        notes = made.run()
     assert made.coordinator.malformed == 4
+    assert "4 malformed" in notes[""], "the publisher knows, for the status"
     assert told(made.directory / "told-") == undisturbed(tmp_path, 300)
 
 
