@@ -28,6 +28,7 @@ LEFT_OUT_S = 2.0
 """Seconds after the first score that count for nothing: caches fill, threads start."""
 _SAMPLE_S = 0.25
 _BINS = 60
+_TITLE = 90
 _IMPORTED_S = time.monotonic()
 
 
@@ -244,35 +245,39 @@ def percentiles(durations_s: Sequence[float]) -> Percentiles:
     return Percentiles(p50=p50, p95=p95, p99=p99, max=float(ordered[-1]), count=len(ordered))
 
 
-def histogram_svg(durations_s: Sequence[float], title: str) -> str:
-    """Draw how often each latency occurred: linear in ms up to twice the 99th percentile, the rest in the last bar."""
+def histogram_svg(durations_s: Sequence[float], title: str, machine: str) -> str:
+    """Draw how often each latency occurred: linear in ms up to twice the 99th percentile, the rest in the last bar.
+
+    ``title`` and ``machine`` are lines above the bars.
+    """
     figures = percentiles(durations_s)
     top_ms = max(2 * figures.p99, 1e-3)
     counts, _ = np.histogram(np.minimum(np.asarray(durations_s) * 1e3, top_ms), bins=_BINS, range=(0, top_ms))
-    width, height, left, bottom = 720, 320, 60, 260
+    width, height, left, bottom = 720, 330, 60, 270
     step = (width - 2 * left) / _BINS
-    scale = (bottom - 60) / max(counts.max(), 1)
+    digits = 1 if top_ms < 100 else 0
+    scale = (bottom - 110) / max(counts.max(), 1)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" '
         'font-size="13" fill="#222">',
-        f'<rect width="{width}" height="{height}" fill="#fff"/><text x="{left}" y="28">{_escaped(title)}</text>',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        f'<text x="{left}" y="22">{_escaped(title[:_TITLE])}</text>',
+        f'<text x="{left}" y="40" font-size="11" fill="#666">{_escaped(machine[:_TITLE])}</text>',
     ]
     for number, count in enumerate(counts.tolist()):
         parts.append(
             f'<rect x="{left + number * step:.1f}" y="{bottom - count * scale:.1f}" width="{step - 1:.1f}" '
             f'height="{count * scale:.1f}" fill="#3b6ea5"/>'
         )
-    for name, value in (("p50", figures.p50), ("p95", figures.p95), ("p99", figures.p99)):
+    for name, value, y in (("p50", figures.p50, 66), ("p95", figures.p95, 82), ("p99", figures.p99, 98)):
         x = left + value / top_ms * (width - 2 * left)
-        parts.append(f'<path d="M{x:.1f} 44V{bottom}" stroke="#b03a2e" stroke-dasharray="4 3"/>')
-        parts.append(
-            f'<text x="{x + 3:.1f}" y="{56 + 14 * int(name[1:] != "50") + 14 * int(name == "p99")}">'
-            f"{name} {value:.1f} ms</text>"
-        )
+        parts.append(f'<path d="M{x:.1f} 54V{bottom}" stroke="#b03a2e" stroke-dasharray="4 3"/>')
+        parts.append(f'<text x="{x + 3:.1f}" y="{y}">{name} {value:.{digits}f} ms</text>')
     for share in (0, 0.25, 0.5, 0.75, 1):
         x = left + share * (width - 2 * left)
         more = " or more" if share == 1 else ""
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{share * top_ms:.1f}{more}</text>')
+        text = f"{share * top_ms:.{digits}f}{more}"
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 20}" text-anchor="middle">{text}</text>')
     parts.append(f'<text x="{width / 2}" y="{bottom + 44}" text-anchor="middle">capture to score, ms</text></svg>')
     return "\n".join(parts) + "\n"
 

@@ -59,7 +59,7 @@ def bench_run(
         )
     report_json(json_file, msgspec.to_builtins(result))
     if picture is not None:
-        _write(picture, histogram_svg(probe.latencies_s(), f"{result.machine}; {', '.join(result.sources)}"))
+        _write(picture, histogram_svg(probe.latencies_s(), ", ".join(result.sources), result.machine))
     if json_file != "-":
         _print(result, paced)
 
