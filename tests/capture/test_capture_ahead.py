@@ -3,9 +3,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 
+import cv2
 import pytest
 
 from megc_stream.capture.ahead import depth_of, map_ahead, read_ahead
+from megc_stream.capture.opencv_log import quiet_opencv
 from megc_stream.errors import CaptureError
 
 
@@ -83,3 +85,14 @@ def test_breaking_off_stops_the_thread_and_closes_the_medium() -> None:
     assert numbers.closed
     assert numbers.taken <= 6
     assert not any(thread.name.startswith("megc-decode") for thread in threading.enumerate())
+
+
+def test_opencv_stays_quiet_until_the_last_of_several_threads_is_done() -> None:
+    before = cv2.utils.logging.getLogLevel()
+    first, second = quiet_opencv(), quiet_opencv()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cv2.utils.logging.getLogLevel() == cv2.utils.logging.LOG_LEVEL_SILENT
+    second.__exit__(None, None, None)
+    assert cv2.utils.logging.getLogLevel() == before
