@@ -51,8 +51,8 @@ def test_sub_pixel_motion_is_true(portrait, texture) -> None:
     """A quarter of a pixel, measured by phase correlation on a patch that moves as one."""
     plan = ClipPlan(**STILL, sway_x_iod=(Sine(0.0025, 1.0, 0.0),))  # type: ignore[arg-type]
     renderer = ClipRenderer(plan, texture, portrait.landmarks)
-    window = cv2.createHanningWindow((256, 256), cv2.CV_32F)
-    patches = [renderer.frame(frame)[100:356, 200:456].astype(np.float32) for frame in (0, 25)]
+    window = cv2.createHanningWindow((192, 192), cv2.CV_32F)
+    patches = [renderer.frame(frame)[130:322, 230:422].astype(np.float32) for frame in (0, 25)]
     (x, y), _ = cv2.phaseCorrelate(*patches, window)
     assert (x, y) == pytest.approx((0.25, 0), abs=0.02)
 
