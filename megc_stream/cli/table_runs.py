@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ import msgspec
 
 from megc_stream.cli.batch_runs import run_batch
 from megc_stream.cli.console import note, report_json, say
+from megc_stream.cli.table_files import write_whole, writing
 from megc_stream.cli.table_training import TrainedOn, train_on, training_facts, training_options
 from megc_stream.comparison import (
     Contender,
@@ -124,7 +124,7 @@ class _Work:
             }
         )
         folder = request.out / "runs" / corpus.name / name
-        with _writing(folder):
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         note(f"{corpus.name}: {what}")
         began_s = time.monotonic()
@@ -180,8 +180,8 @@ def table_command(request: TableRequest) -> None:
         resamples=request.resamples,
         seed=request.seed,
     )
-    _write(request.out / _TABLE, format_json(table))
-    _write(request.out / _MARKDOWN, format_markdown(table))
+    write_whole(request.out / _TABLE, format_json(table))
+    write_whole(request.out / _MARKDOWN, format_markdown(table))
     timings = {
         "command": shlex.join(["megc-stream", *sys.argv[1:]]),
         "started": started.isoformat(timespec="seconds"),
@@ -189,7 +189,7 @@ def table_command(request: TableRequest) -> None:
         "runs": work.timings,
         "problems": work.problems,
     }
-    _write(request.out / _TIMINGS, msgspec.json.format(msgspec.json.encode(timings), indent=2).decode() + "\n")
+    write_whole(request.out / _TIMINGS, msgspec.json.format(msgspec.json.encode(timings), indent=2).decode() + "\n")
     report_json(request.json_file, msgspec.to_builtins(table))
     if request.json_file != "-":
         say(str(request.out / _MARKDOWN))
@@ -220,7 +220,7 @@ def _contender(work: _Work, mode: str, model: _Model, corpora: Sequence[Corpus])
 
 def _train(request: TableRequest, corpora: Sequence[Corpus], options: DataOptions, work: _Work) -> list[TrainedOn]:
     folder = request.out / "training"
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(exist_ok=True)
     began_s = time.monotonic()
     trained = train_on(corpora, folder, options, cache=request.cache, jobs=request.jobs, overwrite=request.overwrite)
@@ -341,7 +341,7 @@ def _prepare(out: Path) -> None:
     """Make the folder, and find out now whether it can be written, not after hours."""
     if not out.parent.is_dir():
         raise OutputError(f"folder {out}: its parent {out.parent} is not a folder; make it or change --out")
-    with _writing(out):
+    with writing(out):
         out.mkdir(exist_ok=True)
         (out / "runs").mkdir(exist_ok=True)
     if not os.access(out, os.W_OK | os.X_OK):
@@ -361,23 +361,3 @@ def _command(request: TableRequest, models: Sequence[_Model]) -> str:
     if request.config is not None:
         words += ["--config", str(request.config)]
     return f"{shlex.join(words)} --out DIR"
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with _writing(path):
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); change --out or free space"
-        ) from error

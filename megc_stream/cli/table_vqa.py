@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from megc_stream.cli.console import note, report_json, say
+from megc_stream.cli.table_files import write_whole, writing
 from megc_stream.cli.vqa_runs import run_questions
 from megc_stream.comparison import AnswerSet, build_vqa_table, format_vqa_json, format_vqa_markdown
-from megc_stream.errors import DataError, MegcError, OutputError, UsageError
+from megc_stream.errors import DataError, MegcError, UsageError
 from megc_stream.evaluation import AnswerRow, read_answers
 from megc_stream.output.run_record import environment, redacted
 from megc_stream.settings import Settings
@@ -57,10 +56,10 @@ def vqa_table_command(request: VqaTableRequest) -> None:
     trained_on = _persons(training)
     seen = bool(trained_on & {_person(row) for row in truth})
     given = _given(request, seen)
-    with _writing(request.out):
+    with writing(request.out):
         (request.out / "answers").mkdir(parents=True, exist_ok=True)
     questions = request.out / _QUESTIONS
-    _write(questions, format_answer_file([_without_answer(row) for row in truth]))
+    write_whole(questions, format_answer_file([_without_answer(row) for row in truth]))
     work = _Work(request, questions, seen)
     answerers = ((_ZERO_SHOT, request.model), (_LORA, request.lora))
     sets = [
@@ -82,8 +81,8 @@ def vqa_table_command(request: VqaTableRequest) -> None:
         settings={key: settings[key] for key in _SETTINGS},
         training=training,
     )
-    _write(request.out / _TABLE, format_vqa_json(table))
-    _write(request.out / _MARKDOWN, format_vqa_markdown(table))
+    write_whole(request.out / _TABLE, format_vqa_json(table))
+    write_whole(request.out / _MARKDOWN, format_vqa_markdown(table))
     report_json(request.json_file, msgspec.to_builtins(table))
     if request.json_file != "-":
         say(str(request.out / _MARKDOWN))
@@ -248,23 +247,3 @@ def _command(request: VqaTableRequest, train: Path | None) -> str:
         words += ["--pred", f"{row}={file}"]
     words += ["--redact-eyes"] if request.settings.vqa.redact_eyes else []
     return f"{shlex.join(words)} --out DIR"
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with _writing(path):
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); change --out or free space"
-        ) from error

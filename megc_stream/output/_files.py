@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from megc_stream.errors import OutputError
 
-__all__ = ["LineFile", "write_text", "writing"]
+__all__ = ["LineFile", "append_whole", "write_text", "writing"]
 
 
 @contextlib.contextmanager
@@ -43,21 +45,32 @@ class LineFile:
     def write(self, line: bytes) -> None:
         """Append ``line``, which ends in a newline."""
         with writing(self._path):
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-            except OSError:
-                with contextlib.suppress(OSError):
-                    self._file.truncate(self._size)
-                    self._file.seek(self._size)
-                raise
-        self._size += len(line)
+            self._size = append_whole(self._file, line, self._size)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with writing(self._path):
             self._file.close()
+
+
+def append_whole(file: FileIO | BinaryIO, data: bytes, size: int) -> int:
+    """Append ``data`` to an unbuffered file of ``size`` bytes and return its new size; what does not fit is taken back.
+
+    Raises
+    ------
+    OSError
+        The system does not take it; the file then ends where it did.
+    """
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(size)
+            file.seek(size)
+        raise
+    return size + len(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -26,7 +26,7 @@ import msgspec
 
 from megc_stream.clock import Clock, MonotonicClock
 from megc_stream.errors import DataError, OutputError, UsageError
-from megc_stream.output._files import writing
+from megc_stream.output._files import append_whole, writing
 from megc_stream.output.recording_index import IndexWriter, read_index, write_index
 from megc_stream.packing import UNREADABLE
 
@@ -367,16 +367,7 @@ class RecordingWriter:
 
     def _write(self, data: bytes) -> None:
         with writing(self.path, _ELSEWHERE):
-            try:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-            except OSError:
-                with contextlib.suppress(OSError):
-                    self._file.truncate(self._size)
-                    self._file.seek(self._size)
-                raise
-        self._size += len(data)
+            self._size = append_whole(self._file, data, self._size)
 
 
 def _create(path: Path, overwrite: bool) -> BinaryIO:
