@@ -220,9 +220,11 @@ class VideoReader:
     def _judge(self, packet: Packet[VideoStream], data: bytes) -> tuple[NDArray[np.uint8] | None, tuple[int, int]]:
         """Return what becomes of a JPEG that is not in order, and its size; FFmpeg says whether it counts as damaged.
 
-        FFmpeg leaves what it could not decode of a picture as it was in the memory; libjpeg-turbo fills it.
+        FFmpeg leaves what it could not decode of a picture as it was in the memory; libjpeg-turbo fills it, where it
+        can. Where it cannot, the memory is that of the first picture, so that the same file gives the same pictures.
         """
         with self._judging:
+            self._stream.codec_context.decode(self._first_packet)
             try:
                 frame = next(iter(self._stream.codec_context.decode(packet)), None)
             except av.error.FFmpegError:
@@ -249,6 +251,8 @@ class VideoReader:
         # Packet by packet: the generator of container.decode() cannot go on after a packet that is damaged.
         while True:
             packet = self._packet()
+            if self._origin is None:
+                self._first_packet = packet
             try:
                 frames = self._stream.codec_context.decode(packet)
             except av.error.EOFError:
