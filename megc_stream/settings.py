@@ -110,7 +110,9 @@ class FaceSettings(_Section):
     face_index: int = Field(default=0, ge=0, le=63)
     """Which face to follow, counted from the largest (0) down."""
     key_interval_s: float = Field(default=0.1, gt=0, le=5)
-    """Seconds between key frames, on which landmarks are computed; the face is followed by optical flow in between."""
+    """Least seconds between key frames, on which landmarks are computed; optical flow follows the face in between."""
+    rest_interval_s: float = Field(default=0.5, gt=0, le=5)
+    """Seconds between key frames while the eyes look as they did on the last one; at least `key_interval_s`."""
     detection_threshold: float = Field(default=0.5, gt=0, lt=1)
     """Least score of the face detector."""
     presence_threshold: float = Field(default=0.5, gt=0, lt=1)

@@ -25,6 +25,7 @@ from megc_stream.face.following import PATCH_PX, Reference, follow, make_referen
 from megc_stream.face.mediapipe_backend import MediapipeMesh
 from megc_stream.face.mesh import FaceMesh, LandmarkModel, Mesh
 from megc_stream.face.warp import Affine, View, compose, invert, sample, scale_of, shrink_for, transform
+from megc_stream.flow.jit import kernel
 from megc_stream.records import Crop, FaceFlag, Frame, frames_of
 from megc_stream.settings import FaceSettings
 
@@ -36,6 +37,12 @@ _LONGEST_GAP_S = 0.5
 _LOOK_S = 0.04
 """How long after a key frame its landmarks come into force: they are computed beside the frames in between, so that a
 key frame is no slower than the others. The delay is fixed, so that nothing depends on when they are ready."""
+_BLOCK_PX = 8
+_EYES_PX = (slice(24, 48), slice(24, 104))
+"""Rows and columns of the patch that the eyes are in."""
+_CHANGE_GREY = 6.0
+"""Eyes look different when the mean difference of the prepared patch from the last key frame's is, in any block, more
+than twice that of the median block, which is noise, by at least this much."""
 _REFERENCE_TIME_S = 1.0
 """Time constant with which the reference patch takes on the face's present look."""
 _LANDMARK_TIME_S = 0.4
@@ -53,6 +60,7 @@ _GROSS_PX = 8.0
 """Smoothed alignment error from which the segment ends and the face is aligned anew."""
 _WRONG_PX = 16.0
 """Alignment error on one key frame from which it is not the same face any more."""
+_EYES_MIDDLE = tuple(landmarks.EYE_CENTRES_CROP_PX.mean(axis=0).tolist())
 _LEVER_PX = 50.0
 """Distance from the eyes at which errors of angle and scale are counted in px: about that of the mouth."""
 
@@ -62,6 +70,8 @@ class _Look:
     """Landmarks of a key frame, on their way: the frame, where the face was then, and what is being computed."""
 
     frame: int
+    interval_s: float
+    """Since the key frame before."""
     to_patch: Affine
     to_crop: Affine
     patch: NDArray[np.float32]
@@ -75,6 +85,8 @@ class _Face:
 
     frame: int
     key_frame: int
+    key_patch: NDArray[np.uint8]
+    """Prepared patch of the key frame, (128, 128)."""
     to_patch: Affine
     """Frame px to patch px."""
     to_crop: Affine
@@ -91,7 +103,9 @@ class _Face:
     eye_opening: float
     turned: bool
     reference: Reference
-    """Made of ``mean_patch`` and ``mesh``, whenever they change."""
+    """Made of ``mean_patch`` and ``mesh``, whenever they change; so are the distances, in patch px."""
+    interocular_px: float
+    outer_eyes_px: float
     look: _Look | None = None
 
 
@@ -103,15 +117,16 @@ class _State(msgspec.Struct, frozen=True, array_like=True):
     searched_frame: int | None
     numbers: tuple[int, int, int, float, bool] | None
     arrays: tuple[bytes, ...]
-    look: tuple[int, float] | None
-    """Frame and score of the landmarks on their way."""
+    look: tuple[int, float, float] | None
+    """Frame, interval and score of the landmarks on their way."""
     look_arrays: tuple[bytes, ...]
     seen: bytes
     """Their points; nothing where the frame shows no face."""
 
 
-_VERSION = 2
+_VERSION = 3
 _ARRAYS: tuple[tuple[str, tuple[int, ...], type], ...] = (
+    ("key_patch", (PATCH_PX, PATCH_PX), np.uint8),
     ("to_patch", (2, 3), np.float64),
     ("to_crop", (2, 3), np.float64),
     ("mean_patch", (PATCH_PX, PATCH_PX), np.float32),
@@ -160,6 +175,7 @@ class FaceAnalyser:
         self._settings = settings
         self._fps = fps
         self._key_frames = frames_of(settings.key_interval_s, fps)
+        self._rest_frames = max(frames_of(settings.rest_interval_s, fps), self._key_frames)
         self._look_frames = min(frames_of(_LOOK_S, fps), self._key_frames - 1)
         self._model = _landmark_model(settings, providers) if model is None else model
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="megc-landmarks")
@@ -200,7 +216,7 @@ class FaceAnalyser:
             searched_frame=self._searched_frame,
             numbers=numbers,
             arrays=arrays,
-            look=None if look is None else (look.frame, 0.0 if seen is None else seen.score),
+            look=None if look is None else (look.frame, look.interval_s, 0.0 if seen is None else seen.score),
             look_arrays=() if look is None else tuple(getattr(look, name).tobytes() for name, _, _ in _LOOK_ARRAYS),
             seen=b"" if seen is None else seen.points.tobytes(),
         )
@@ -233,7 +249,7 @@ class FaceAnalyser:
                 shrink=shrink,
                 eye_opening=opening,
                 turned=turned,
-                reference=_reference(arrays["mean_patch"], arrays["mesh"]),
+                **_made_of(arrays["mean_patch"], arrays["mesh"]),
                 look=_restored_look(stored),
                 **arrays,
             )
@@ -266,19 +282,20 @@ class FaceAnalyser:
         face.frame = frame.frame
         face.to_patch = following.to_patch
         face.to_crop = compose(_pull(face.error, elapsed_s), face.to_crop)
-        if frame.frame - face.key_frame >= self._key_frames:
-            face.key_frame = frame.frame
-            face.look = self._look(face, frame, grey)
+        since = frame.frame - face.key_frame
+        if since >= self._rest_frames or (since >= self._key_frames and _eyes_changed(following.patch, face.key_patch)):
+            face.key_frame, face.key_patch = frame.frame, following.patch
+            face.look = self._look(face, frame, grey, since / self._fps)
         if face.look is not None and frame.frame - face.look.frame >= self._look_frames:
             return self._settle(face, face.look)
         return True
 
-    def _look(self, face: _Face, frame: Frame, grey: View) -> _Look:
+    def _look(self, face: _Face, frame: Frame, grey: View, interval_s: float) -> _Look:
         """Begin to compute the landmarks of a key frame."""
         patch = prepare(sample(grey, face.to_patch, (PATCH_PX, PATCH_PX), face.shrink)).astype(np.float32)
         near = _through(invert(face.to_patch), face.mesh)
         seen = self._beside.submit(self._model.follow, frame.image, near)
-        return _Look(frame.frame, face.to_patch, face.to_crop, patch, seen)
+        return _Look(frame.frame, interval_s, face.to_patch, face.to_crop, patch, seen)
 
     def _settle(self, face: _Face, look: _Look) -> bool:
         """Compare with the landmarks of the last key frame; False when there was no face or it was elsewhere."""
@@ -286,7 +303,7 @@ class FaceAnalyser:
         face.look = None
         if seen is None:
             return False
-        interval_s = self._key_frames / self._fps
+        interval_s = look.interval_s
         in_patch = _through(look.to_patch, seen.points)
         error = _alignment_error(_through(look.to_crop, in_patch))
         face.error += _share(interval_s, _ERROR_TIME_S) * (error - face.error)
@@ -297,7 +314,8 @@ class FaceAnalyser:
         moved = np.abs(in_crop - face.landmarks68).max(axis=1, keepdims=True) > _LANDMARK_REST_PX
         face.landmarks68 = np.where(moved, in_crop, face.landmarks68)
         face.mean_patch += np.float32(_share(interval_s, _REFERENCE_TIME_S)) * (look.patch - face.mean_patch)
-        face.reference = _reference(face.mean_patch, face.mesh)
+        for name, value in _made_of(face.mean_patch, face.mesh).items():
+            setattr(face, name, value)
         face.shrink = _steady_shrink(face.shrink, scale_of(face.to_patch))
         face.eye_opening = landmarks.eye_opening(seen.points)
         face.turned = self._is_turned(seen.points)
@@ -309,11 +327,10 @@ class FaceAnalyser:
     def _crop(self, face: _Face, frame: Frame, grey: View, found: bool) -> Crop:
         to_crop = compose(face.to_crop, face.to_patch)
         image = sample(grey, to_crop, (CROP_PX, CROP_PX), face.shrink)
-        sharpness = float(cv2.meanStdDev(cv2.Laplacian(image, cv2.CV_16S))[1][0, 0]) ** 2
+        sharpness = _sharpness(image)
         patch_px = scale_of(face.to_patch)
-        left, right = landmarks.eye_centres(face.mesh)
         flags: list[FaceFlag] = ["found"] if found else []
-        if landmarks.outer_eye_distance(face.mesh) / patch_px < self._settings.small_px:
+        if face.outer_eyes_px / patch_px < self._settings.small_px:
             flags.append("small")
         if face.turned:
             flags.append("turned")
@@ -327,7 +344,7 @@ class FaceAnalyser:
             image=image,
             landmarks68=face.landmarks68,
             similarity=to_crop,
-            interocular_px=math.dist(left, right) / patch_px,
+            interocular_px=face.interocular_px / patch_px,
             eye_opening=face.eye_opening,
             sharpness=sharpness,
             flags=tuple(flags),
@@ -344,11 +361,11 @@ def _unpacked(names: tuple[tuple[str, tuple[int, ...], type], ...], stored: Sequ
 def _restored_look(state: _State) -> _Look | None:
     if state.look is None:
         return None
-    frame, score = state.look
+    frame, interval_s, score = state.look
     seen: Future[Mesh | None] = Future()
     points = np.frombuffer(state.seen, np.float32).reshape(-1, 3)
     seen.set_result(Mesh(points, score) if len(points) else None)
-    return _Look(frame=frame, seen=seen, **_unpacked(_LOOK_ARRAYS, state.look_arrays))
+    return _Look(frame=frame, interval_s=interval_s, seen=seen, **_unpacked(_LOOK_ARRAYS, state.look_arrays))
 
 
 def _origin(frame: Frame) -> dict[str, Any]:
@@ -367,28 +384,60 @@ def _first_look(mesh: Mesh, grey: View, frame: int) -> _Face:
     """Start a segment: align by the eye centres, take this frame as the reference."""
     to_patch = _eyes_to_crop(mesh.points)
     shrink = shrink_for(scale_of(to_patch))
-    patch = prepare(sample(grey, to_patch, (PATCH_PX, PATCH_PX), shrink)).astype(np.float32)
+    patch = prepare(sample(grey, to_patch, (PATCH_PX, PATCH_PX), shrink))
+    mean_patch = patch.astype(np.float32)
     mesh_in_patch = _through(to_patch, mesh.points)
     face = _Face(
         frame=frame,
         key_frame=frame,
+        key_patch=patch,
         to_patch=to_patch,
         to_crop=np.eye(2, 3),
         shrink=shrink,
-        mean_patch=patch,
+        mean_patch=mean_patch,
         mesh=mesh_in_patch,
         landmarks68=np.empty((68, 2), np.float32),
         error=np.zeros(4),
         eye_opening=landmarks.eye_opening(mesh.points),
         turned=False,
-        reference=_reference(patch, mesh_in_patch),
+        **_made_of(mean_patch, mesh_in_patch),
     )
     face.landmarks68 = _points68(face)
     return face
 
 
-def _reference(mean_patch: NDArray[np.float32], mesh: NDArray[np.float32]) -> Reference:
-    return make_reference(mean_patch, mesh[landmarks.RIGID, :2])
+@kernel
+def _sharpness(image: NDArray[np.uint8]) -> float:
+    """Return the variance of the Laplacian; beyond the border the picture is mirrored."""
+    height, width = image.shape
+    total = squares = 0
+    for y in range(height):
+        above, row, below = image[abs(y - 1)], image[y], image[height - 1 - abs(height - 2 - y)]
+        for x in range(width):
+            left, right = abs(x - 1), width - 1 - abs(width - 2 - x)
+            value = int(above[x]) + int(below[x]) + int(row[left]) + int(row[right]) - 4 * int(row[x])
+            total += value
+            squares += value * value
+    mean = total / image.size
+    return squares / image.size - mean * mean
+
+
+def _eyes_changed(patch: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:
+    """Tell whether a prepared patch shows the eyes otherwise than that of the last key frame: in a blink, mostly."""
+    change = cv2.absdiff(patch[_EYES_PX], before[_EYES_PX])
+    height, width = change.shape
+    blocks = cv2.resize(change, (width // _BLOCK_PX, height // _BLOCK_PX), interpolation=cv2.INTER_AREA)
+    grey = sorted(blocks.ravel().tolist())
+    return bool(grey[-1] > 2 * grey[len(grey) // 2] + _CHANGE_GREY)
+
+
+def _made_of(mean_patch: NDArray[np.float32], mesh: NDArray[np.float32]) -> dict[str, Any]:
+    """Return what a :class:`_Face` keeps of its mean patch and its landmarks."""
+    return {
+        "reference": make_reference(mean_patch, mesh[landmarks.RIGID, :2]),
+        "interocular_px": math.dist(*landmarks.eye_centres(mesh).tolist()),
+        "outer_eyes_px": landmarks.outer_eye_distance(mesh),
+    }
 
 
 def _points68(face: _Face) -> NDArray[np.float32]:
@@ -422,12 +471,15 @@ def _alignment_error(in_crop: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _pull(error: NDArray[np.float64], elapsed_s: float) -> Affine:
     """Return the small similarity of the crop that takes back some of the error, at a limited rate."""
-    excess = np.sign(error) * np.maximum(np.abs(error) - _TOLERATED_PX, 0)
-    step = np.clip(-excess / _PULL_TIME_S, -_MOST_PULL_PX_PER_S, _MOST_PULL_PX_PER_S) * elapsed_s
-    scale, angle = 1 + step[3] / _LEVER_PX, step[2] / _LEVER_PX
-    linear = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    middle = landmarks.EYE_CENTRES_CROP_PX.mean(axis=0)
-    return np.column_stack([linear, middle + step[:2] - linear @ middle])
+    most = _MOST_PULL_PX_PER_S
+    x, y, turned, scaled = (
+        -math.copysign(min(max(abs(value) - _TOLERATED_PX, 0) / _PULL_TIME_S, most), value) * elapsed_s
+        for value in error.tolist()
+    )
+    scale, angle = 1 + scaled / _LEVER_PX, turned / _LEVER_PX
+    a, b = scale * math.cos(angle), scale * math.sin(angle)
+    u, v = _EYES_MIDDLE
+    return np.array([[a, -b, u + x - (a * u - b * v)], [b, a, v + y - (b * u + a * v)]])
 
 
 def _share(interval_s: float, time_constant_s: float) -> float:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from megc_stream.face.tracking import LEVELS, Templates, bordered, make_templates, track
 from megc_stream.face.warp import Affine, View, compose, invert, sample, transform
 from megc_stream.flow.jit import strict_kernel
 
@@ -21,11 +22,18 @@ __all__ = ["PATCH_PX", "Following", "Reference", "fit_similarity", "follow", "ma
 
 PATCH_PX = 128
 
-_WINDOW = (15, 15)
-_COARSE = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 8, 0.05)
-_FINE = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 0.005)
+_WINDOW_PX = 15
+_COARSE = (8, 0.05)
+"""Most steps of each point, and the step in px that is small enough."""
+_FINE = (10, 0.005)
 _LEAST_POINTS = 12
 _LEAST_INLIERS = 0.4
+_REWEIGHTINGS = 5
+_STILL_PX = 0.06
+"""Correction of the patch's corners below which a pass needs no second one: what interpolation does to it is a
+hundredth of that. It is three times the noise of a still face."""
+_NEAR_INLIERS = 0.5
+"""Share of points that must agree where the coarser levels of the pyramid were left out."""
 _MOST_RESIDUAL_PX = 2.0
 _SETTLED_RESIDUAL_PX = 0.5
 _REACH = 2.5
@@ -37,20 +45,26 @@ _LEAST_SIGMA_PX = 0.05
 
 @dataclass(frozen=True)
 class Following:
-    """Where the face went: ``to_patch`` (2, 3) maps frame px to patch px, ``residual_px`` is the points' spread."""
+    """Where the face went."""
 
     to_patch: Affine
+    """(2, 3) map from frame px to patch px."""
     residual_px: float
+    """Spread of the points."""
+    patch: NDArray[np.uint8]
+    """Prepared patch (128, 128) of the frame, as it was aligned before the last correction."""
 
 
 @dataclass(frozen=True)
 class Reference:
     """What frames are compared with; :func:`make_reference` makes one."""
 
-    patch: NDArray[np.uint8]
     points: NDArray[np.float32]
-    trust: NDArray[np.float32]
-    """How well each point can be placed, 0..1."""
+    """(n, 2), px of the patch."""
+    trust: NDArray[np.float64]
+    """(n,) how well each point can be placed, 0..1."""
+    templates: tuple[Templates, ...]
+    """What the points look like, level by level."""
 
 
 def prepare(patch: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -68,9 +82,9 @@ def make_reference(mean_patch: NDArray[np.float32], points: NDArray[np.float32])
     """
     patch = np.rint(mean_patch).astype(np.uint8)
     points = points[((points >= 4) & (points <= PATCH_PX - 5)).all(axis=1)]
-    texture = cv2.cornerMinEigenVal(patch, _WINDOW[0])[tuple(np.rint(points).astype(int).T[::-1])]
+    texture = cv2.cornerMinEigenVal(patch, _WINDOW_PX)[tuple(np.rint(points).astype(int).T[::-1])].astype(np.float64)
     typical = max(float(np.median(texture)), 1e-9) if len(points) else 1.0
-    return Reference(patch, points, texture / (texture + typical) + 1e-6)
+    return Reference(points, texture / (texture + typical) + 1e-6, make_templates(patch, points))
 
 
 def fit_similarity(
@@ -96,16 +110,32 @@ def fit_similarity(
         The (2, 3) map from source to target, the robust standard deviation of the residuals per axis (same unit), and
         the share of points with a weight above 1/4.
     """
-    prior = np.ones(len(source)) if trust is None else trust.astype(np.float64)
-    a, b, x, y, sigma, inliers = _fit(source.astype(np.float64), target.astype(np.float64), prior, iterations)
+    prior = np.ones(len(source)) if trust is None else trust
+    a, b, x, y, sigma, inliers, _ = _fit(source, target, prior, np.ones(len(source), np.bool_), iterations)
     return np.array([[a, -b, x], [b, a, y]]), sigma, inliers
 
 
 @strict_kernel
 def _fit(
-    source: NDArray[np.float64], target: NDArray[np.float64], prior: NDArray[np.float64], iterations: int
-) -> tuple[float, float, float, float, float, float]:
-    n = len(source)
+    every_source: NDArray[np.floating],
+    every_target: NDArray[np.floating],
+    trust: NDArray[np.floating],
+    used: NDArray[np.bool_],
+    iterations: int,
+) -> tuple[float, float, float, float, float, float, int]:
+    """See :func:`fit_similarity`; only the ``used`` pairs count, whose number comes last."""
+    n = int(np.count_nonzero(used))
+    source, target, prior = np.empty((n, 2)), np.empty((n, 2)), np.empty(n)
+    k = 0
+    for i in range(len(used)):
+        if used[i]:
+            for axis in range(2):
+                source[k, axis] = every_source[i, axis]
+                target[k, axis] = every_target[i, axis]
+            prior[k] = trust[i]
+            k += 1
+    if n < 2:
+        return 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, n
     weights = prior.copy()
     residuals = np.empty(n)
     a, b, x, y, sigma = 1.0, 0.0, 0.0, 0.0, 0.0
@@ -143,7 +173,7 @@ def _fit(
                 weights[i] = prior[i] / max(residuals[i], _LEAST_SIGMA_PX)
             else:
                 weights[i] = prior[i] * max(0.0, 1 - (residuals[i] / reach) ** 2) ** 2
-    return a, b, x, y, sigma, float(np.sum(weights > 0.25 * prior)) / n
+    return a, b, x, y, sigma, float(np.sum(weights > 0.25 * prior)) / n, n
 
 
 def follow(view: View, to_patch: Affine, reference: Reference, shrink: int) -> Following | None:
@@ -161,40 +191,61 @@ def follow(view: View, to_patch: Affine, reference: Reference, shrink: int) -> F
         Averaging before sampling, see :func:`megc_stream.face.warp.sample`.
     """
     visible = _visible(reference.points, to_patch, view.image.shape)
-    points, trust = reference.points[visible], reference.trust[visible]
-    if len(points) < 2 * _LEAST_POINTS:
+    if np.count_nonzero(visible) < 2 * _LEAST_POINTS:
         return None
-    # The first pass only has to bring the second near: half the points will do. Two are enough unless the head moves
-    # fast.
-    passes = [(2, 2, _COARSE), (1, 0, _FINE), (1, 1, _COARSE), (1, 0, _FINE)]
+    # Mostly the face moved by a px or less since the last frame; if not, the coarser levels find it.
+    near = _aligned(view, to_patch, reference, visible, shrink, ((1, _FINE), (1, _FINE)), _NEAR_INLIERS)
+    if near is not None and near.residual_px < _SETTLED_RESIDUAL_PX:
+        return near
+    passes = ((LEVELS, _COARSE), (1, _FINE), (2, _COARSE), (1, _FINE))
+    found = _aligned(view, to_patch, reference, visible, shrink, passes, _LEAST_INLIERS)
+    return found if found is not None and found.residual_px <= _MOST_RESIDUAL_PX else None
+
+
+def _aligned(
+    view: View,
+    to_patch: Affine,
+    reference: Reference,
+    visible: NDArray[np.bool_],
+    shrink: int,
+    passes: tuple[tuple[int, tuple[int, float]], ...],
+    least_inliers: float,
+) -> Following | None:
+    """Align in passes, each on the frame as the pass before aligned it: (levels, when to stop) of each."""
     residual = math.inf
-    for number, (step, levels, criteria) in enumerate(passes):
-        used = points[::step].copy()
+    for levels, (steps, least_step_px) in passes:
         patch = prepare(sample(view, to_patch, (PATCH_PX, PATCH_PX), shrink))
-        moved, status, _ = cv2.calcOpticalFlowPyrLK(
-            reference.patch,
-            patch,
-            used,
-            used.copy(),
-            winSize=_WINDOW,
-            maxLevel=levels,
-            criteria=criteria,
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
-            minEigThreshold=1e-3,
-        )
-        good = status.ravel() == 1
-        if np.count_nonzero(good) < _LEAST_POINTS:
+        pyramid = [patch]
+        for _ in range(levels - 1):
+            pyramid.append(cv2.pyrDown(pyramid[-1]))
+        moved = reference.points * np.float32(0.5**levels)
+        for templates, level in zip(reference.templates[levels - 1 :: -1], reversed(pyramid), strict=True):
+            moved *= 2
+            found = track(bordered(level), templates, moved, steps, least_step_px)
+        found &= visible
+        a, b, x, y, residual, inliers, used = _fit(moved, reference.points, reference.trust, found, _REWEIGHTINGS)
+        if used < _LEAST_POINTS or inliers < least_inliers:
             return None
-        correction, residual, inliers = fit_similarity(moved[good], used[good], trust[::step][good])
-        if inliers < _LEAST_INLIERS:
-            return None
-        to_patch = compose(correction, to_patch)
-        if number == 1 and residual < _SETTLED_RESIDUAL_PX:
+        to_patch = compose(np.array([[a, -b, x], [b, a, y]]), to_patch)
+        if levels == 1 and residual < _SETTLED_RESIDUAL_PX and _farthest_px(a, b, x, y) < _STILL_PX:
             break
-    return Following(to_patch, residual) if residual <= _MOST_RESIDUAL_PX else None
+    return Following(to_patch, residual, patch)
+
+
+def _farthest_px(a: float, b: float, x: float, y: float) -> float:
+    """Return how far a small similarity moves the corners of the patch at most, px."""
+    middle = (PATCH_PX - 1) / 2
+    shift = math.hypot((a - 1) * middle - b * middle + x, b * middle + (a - 1) * middle + y)
+    return shift + math.hypot(a - 1, b) * middle * math.sqrt(2)
 
 
 def _visible(points: NDArray[np.float32], to_patch: Affine, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """Tell which points of the patch lie inside the frame."""
-    in_frame = transform(invert(to_patch), points)
-    return np.asarray(((in_frame >= 1) & (in_frame <= np.array([shape[1], shape[0]]) - 2)).all(axis=1))
+    to_frame = invert(to_patch)
+    (a, b, x), (c, d, y) = to_frame.tolist()
+    width, height = shape[1] - 2, shape[0] - 2
+    corners = ((x + a * u + b * v, y + c * u + d * v) for u in (0, PATCH_PX) for v in (0, PATCH_PX))
+    if all(1 <= u <= width and 1 <= v <= height for u, v in corners):
+        return np.ones(len(points), np.bool_)
+    in_frame = transform(to_frame, points)
+    return np.asarray(((in_frame >= 1) & (in_frame <= np.array([width, height]))).all(axis=1))

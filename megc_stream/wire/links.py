@@ -94,6 +94,7 @@ class Inlet:
             self._socket.close()
             raise WireError(f"link {error}") from error
         self._abort = abort
+        self._timeout_ms = -1
 
     def receive(self) -> list[bytes]:
         """Return the parts of the next message; waits for it.
@@ -113,9 +114,12 @@ class Inlet:
     def poll(self, timeout_ms: int) -> list[bytes] | None:
         """Return the parts of the next message, or None if none came within ``timeout_ms``."""
         try:
-            if not self._socket.poll(timeout_ms):
-                return None
+            if timeout_ms != self._timeout_ms:
+                self._socket.setsockopt(zmq.RCVTIMEO, timeout_ms)
+                self._timeout_ms = timeout_ms
             parts: list[bytes] = self._socket.recv_multipart()
+        except zmq.Again:
+            return None
         except zmq.ZMQError as error:
             raise _reason(error, self._abort) from error
         return parts

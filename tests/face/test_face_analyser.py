@@ -90,6 +90,43 @@ def test_landmarks_rest_while_the_face_does(picture: NDArray[np.uint8], models: 
     assert (np.abs(np.diff(settled, axis=0)).max(axis=-1) > 0).mean() < 0.01
 
 
+def test_landmarks_are_computed_seldom_while_the_eyes_rest(
+    scene: Any, picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf
+) -> None:
+    class Counting:
+        follows = 0
+
+        def find(self, *args: Any) -> Mesh | None:
+            return models.find(*args)
+
+        def follow(self, *args: Any) -> Mesh | None:
+            self.follows += 1
+            return models.follow(*args)
+
+    counting = Counting()
+    analyser = FaceAnalyser(FaceSettings(), FPS, model=counting)
+    for i in range(120):
+        crop = analyser.process(frame_of(i, noisy(picture, i), FPS))
+    assert counting.follows == 2  # after 0.5 and 1 s
+    # One eye gets a dark lid.
+    assert crop.image is not None and crop.similarity is not None
+    to_frame = cv2.invertAffineTransform(crop.similarity)
+    x, y = np.rint(to_frame[:, :2] @ [39, 36] + to_frame[:, 2]).astype(int)
+    closed = picture.copy()
+    cv2.ellipse(closed, (int(x), int(y)), (22, 12), 0, 0, 360, 60, -1)
+    for i in range(120, 150):
+        analyser.process(frame_of(i, noisy(closed, i), FPS))
+    assert counting.follows == 3
+
+
+def test_sharpness_is_the_variance_of_the_laplacian(
+    models: FaceMesh, picture: NDArray[np.uint8], frame_of: FrameOf
+) -> None:
+    crop = FaceAnalyser(FaceSettings(), FPS, model=models).process(frame_of(0, picture, FPS))
+    assert crop.image is not None
+    assert crop.sharpness == pytest.approx(float(cv2.Laplacian(crop.image, cv2.CV_64F).var()))
+
+
 def test_restoring_continues_exactly(picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf) -> None:
     frames = [frame_of(i, noisy(picture, i), FPS) for i in range(50)]
     frames[30:34] = [frame_of(i, np.zeros_like(picture), FPS) for i in range(30, 34)]

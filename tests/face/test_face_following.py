@@ -48,6 +48,19 @@ def test_a_known_motion_is_measured(portrait: NDArray[np.uint8], motion: NDArray
     assert np.abs(seen - grid).max() < 0.1
 
 
+def test_a_motion_below_what_one_pass_settles_is_measured(portrait: NDArray[np.uint8]) -> None:
+    points = locate_landmarks(portrait)
+    assert points is not None
+    to_patch = similarity(0.9, 0.0, (-140.0, -55.0))
+    patch = prepare(sample(portrait, to_patch, (PATCH_PX, PATCH_PX), 1)).astype(np.float32)
+    reference = make_reference(patch, transform(to_patch, points[RIGID]).astype(np.float32))
+    for shift in (0.01, 0.03, 0.06):
+        following = follow(View(portrait), compose(similarity(1, 0, (shift, -shift)), to_patch), reference, 1)
+        assert following is not None
+        error = transform(following.to_patch, points[::20]) - transform(to_patch, points[::20])
+        assert np.abs(error).max() < 0.01
+
+
 def test_nothing_to_follow_in_a_flat_frame(portrait: NDArray[np.uint8]) -> None:
     to_patch = similarity(0.9, 0.0, (-140.0, -55.0))
     patch = prepare(sample(portrait, to_patch, (PATCH_PX, PATCH_PX), 1)).astype(np.float32)
