@@ -24,9 +24,9 @@ from megc_stream.face import landmarks
 from megc_stream.face.following import PATCH_PX, Reference, follow, make_reference, prepare
 from megc_stream.face.mediapipe_backend import MediapipeMesh
 from megc_stream.face.mesh import FaceMesh, LandmarkModel, Mesh
-from megc_stream.face.warp import Affine, View, compose, invert, sample, scale_of, shrink_for, transform
+from megc_stream.face.warp import Affine, View, compose, contains, invert, sample, scale_of, shrink_for, transform
 from megc_stream.flow.jit import kernel
-from megc_stream.records import Crop, FaceFlag, Frame, frames_of
+from megc_stream.records import Crop, FaceFlag, Frame, Region, frames_of
 from megc_stream.settings import FaceSettings
 
 __all__ = ["CROP_PX", "FaceAnalyser"]
@@ -60,9 +60,17 @@ _GROSS_PX = 8.0
 """Smoothed alignment error from which the segment ends and the face is aligned anew."""
 _WRONG_PX = 16.0
 """Alignment error on one key frame from which it is not the same face any more."""
+_REGION_MARGIN = 0.06
+"""Part of its width that the region has to spare on each side, for the head to move in."""
+_REGION_GRID_PX = 32
+_REGION_MOST = 1.5
+"""Times the area needed from which a region is made anew, smaller."""
 _EYES_MIDDLE = tuple(landmarks.EYE_CENTRES_CROP_PX.mean(axis=0).tolist())
 _LEVER_PX = 50.0
 """Distance from the eyes at which errors of angle and scale are counted in px: about that of the mouth."""
+
+_Box = tuple[float, float, float, float]
+"""x_low, y_low, x_high, y_high."""
 
 
 @dataclass
@@ -107,6 +115,8 @@ class _Face:
     interocular_px: float
     outer_eyes_px: float
     look: _Look | None = None
+    extent: _Box | None = None
+    """What is looked at, in patch px; None is everything, as it is where nobody knows yet."""
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
@@ -181,11 +191,46 @@ class FaceAnalyser:
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="megc-landmarks")
         self.reset()
 
+    def warm_up(self) -> None:
+        """Load every kernel and run every network once, so that the first frames take no longer than the others."""
+        picture = np.random.default_rng(0).integers(0, 256, (2 * PATCH_PX, 2 * PATCH_PX), np.uint8)
+        points = np.random.default_rng(0).uniform(8, PATCH_PX - 8, (478, 3)).astype(np.float32)
+        self._model.find(picture)
+        self._model.follow(picture, points)
+        patch = prepare(picture[:PATCH_PX, :PATCH_PX])
+        follow(
+            View(picture), np.eye(2, 3), make_reference(patch.astype(np.float32), points[: len(landmarks.RIGID), :2]), 1
+        )
+        _eyes_changed(patch, patch)
+        _sharpness(patch)
+
     def reset(self) -> None:
         """Forget the face and start counting segments anew, for a new stream."""
         self._segment = -1
         self._searched_frame: int | None = None
         self._face: _Face | None = None
+        self._region: Region | None = None
+        self._shape = (0, 0)
+
+    @property
+    def region(self) -> Region | None:
+        """What of the next frames will be looked at, with some margin; None is all of them.
+
+        It need not be more than a hint: where a :class:`megc_stream.records.Frame` was decoded in part and more of it
+        is needed, the rest is decoded then. It does not change as long as it is about right.
+        """
+        face = self._face
+        if face is None or face.extent is None:
+            self._region = None
+            return None
+        x_low, y_low, x_high, y_high = _seen_through(invert(face.to_patch), face.extent)
+        margin = _REGION_MARGIN * (x_high - x_low)
+        wanted = self._in_picture((x_low, y_low, x_high, y_high), 1)
+        generous = self._in_picture((x_low - margin, y_low - margin, x_high + margin, y_high + margin), _REGION_GRID_PX)
+        kept = self._region
+        if kept is None or not contains(kept, wanted) or _area(kept) > _REGION_MOST * _area(generous):
+            self._region = generous
+        return self._region
 
     def process(self, frame: Frame) -> Crop:
         """Return the crop of the next frame, or the record that the face is lost.
@@ -193,7 +238,11 @@ class FaceAnalyser:
         ``segment`` is -1 until the first face is found. Frames must come in order; a gap of more than half a second
         ends the segment.
         """
-        grey = View(frame.image if frame.image.ndim == 2 else cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
+        self._shape = frame.image.shape[:2]
+        if frame.image.ndim == 2:
+            grey = View(frame.image, frame.region, None if frame.region is None else frame.whole)
+        else:
+            grey = View(cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))
         found = False
         previous = self._face
         if previous is None or not self._follow(previous, frame, grey):
@@ -263,11 +312,12 @@ class FaceAnalyser:
         if previous is not None and previous.look is not None:
             previous.look.seen.result()  # one computation at a time
         near = None if previous is None else _through(invert(previous.to_patch), previous.mesh)
-        mesh = self._model.find(frame.image, self._settings.face_index, near)
+        mesh = self._model.find(frame.whole(), self._settings.face_index, near)
         if mesh is None:
             return None
         self._segment += 1
         face = _first_look(mesh, grey, frame.frame)
+        face.extent = self._extent(mesh.points, face.to_patch)
         face.turned = self._is_turned(mesh.points)
         return face
 
@@ -294,8 +344,29 @@ class FaceAnalyser:
         """Begin to compute the landmarks of a key frame."""
         patch = prepare(sample(grey, face.to_patch, (PATCH_PX, PATCH_PX), face.shrink)).astype(np.float32)
         near = _through(invert(face.to_patch), face.mesh)
-        seen = self._beside.submit(self._model.follow, frame.image, near)
+        seen = self._beside.submit(self._landmarks, frame, near)
         return _Look(frame.frame, interval_s, face.to_patch, face.to_crop, patch, seen)
+
+    def _landmarks(self, frame: Frame, near: NDArray[np.float32]) -> Mesh | None:
+        reads = self._model.reads(near)
+        there = contains(frame.region, None if reads is None else self._in_picture(reads, 1))
+        return self._model.follow(frame.image if there else frame.whole(), near)
+
+    def _in_picture(self, box: _Box, step_px: int) -> Region:
+        """Return the part of a box that lies in the picture, in whole steps of a grid."""
+        height, width = self._shape
+        low = (max(math.floor(value / step_px) * step_px, 0) for value in box[:2])
+        x_high, y_high = (math.ceil(value / step_px) * step_px for value in box[2:])
+        x_low, y_low = low
+        return x_low, y_low, min(x_high, width), min(y_high, height)
+
+    def _extent(self, points: NDArray[np.float32], to_patch: Affine) -> _Box | None:
+        """Return the box in patch px of all that is looked at: patch, crop, and what the landmark model reads."""
+        reads = self._model.reads(points)
+        if reads is None:
+            return None
+        x_low, y_low, x_high, y_high = _seen_through(to_patch, reads)
+        return min(x_low, 0), min(y_low, 0), max(x_high, PATCH_PX), max(y_high, PATCH_PX)
 
     def _settle(self, face: _Face, look: _Look) -> bool:
         """Compare with the landmarks of the last key frame; False when there was no face or it was elsewhere."""
@@ -319,6 +390,7 @@ class FaceAnalyser:
         face.shrink = _steady_shrink(face.shrink, scale_of(face.to_patch))
         face.eye_opening = landmarks.eye_opening(seen.points)
         face.turned = self._is_turned(seen.points)
+        face.extent = self._extent(seen.points, look.to_patch)
         return True
 
     def _is_turned(self, points: NDArray[np.float32]) -> bool:
@@ -420,6 +492,18 @@ def _sharpness(image: NDArray[np.uint8]) -> float:
             squares += value * value
     mean = total / image.size
     return squares / image.size - mean * mean
+
+
+def _seen_through(matrix: Affine, box: _Box) -> _Box:
+    """Return the box around a box that a map has turned."""
+    (a, b, x), (c, d, y) = matrix.tolist()
+    corners = [(x + a * u + b * v, y + c * u + d * v) for u in box[::2] for v in box[1::2]]
+    across, down = zip(*corners, strict=True)
+    return min(across), min(down), max(across), max(down)
+
+
+def _area(region: Region) -> int:
+    return (region[2] - region[0]) * (region[3] - region[1])
 
 
 def _eyes_changed(patch: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:

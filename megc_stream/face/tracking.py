@@ -2,7 +2,8 @@
 
 A window of 15x15 px around each point of the reference is kept with its gradients and the inverse of its structure
 tensor, level by level of a pyramid. A frame then only costs the iterations: sample the window where the point is
-thought to be, compare, move. Baker and Matthews, "Lucas-Kanade 20 Years On" (IJCV 2004), section 3.2, for a translation: ::
+thought to be, compare, move. Baker and Matthews, "Lucas-Kanade 20 Years On" (IJCV 2004), section 3.2, for a
+translation: ::
 
     d = H^-1 sum_x grad T(x) (T(x) - I(x + p)),   p <- p + d,   H = sum_x grad T(x) grad T(x)^T
 """

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["View", "compose", "invert", "sample", "scale_of", "shrink_for", "similarity", "transform"]
+from megc_stream.flow.jit import inner_kernel, kernel
+from megc_stream.records import Region
+
+__all__ = ["View", "compose", "contains", "invert", "sample", "scale_of", "shrink_for", "similarity", "transform"]
 
 Affine = NDArray[np.float64]
 
+_LEAST_OWN_FACTOR = 4
+"""From here on OpenCV, which is quick at 2 and 3, takes two to four times as long."""
 _MARGIN = 16  # a view averages 1/16 more on each side than it is asked for
 
 
@@ -68,13 +74,30 @@ class View:
     ----------
     image
         (H, W[, 3]) uint8, not written to while the view is used.
+    region, whole
+        Of a picture that was decoded in part: what of ``image`` holds it, and what returns all of it, as in
+        :class:`megc_stream.records.Frame`.
     """
 
-    def __init__(self, image: NDArray[np.uint8]) -> None:
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        region: Region | None = None,
+        whole: Callable[[], NDArray[np.uint8]] | None = None,
+    ) -> None:
         self.image = image
+        self._region = region
+        self._whole = whole
         self._factor = 0
         self._spans = ((0, 0), (0, 0))
         self._small = image
+
+    def pixels(self, x: tuple[int, int], y: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the picture, in which at least the (low, high) spans ``x`` and ``y`` are valid."""
+        if self._whole is not None and not contains(self._region, (x[0], y[0], x[1], y[1])):
+            self.image = self._whole()
+            self._region = self._whole = None
+        return self.image
 
     def averaged(
         self, x: tuple[int, int], y: tuple[int, int], factor: int
@@ -89,10 +112,39 @@ class View:
             x_low, x_high = _widened(x, self.image.shape[1], factor)
             y_low, y_high = _widened(y, self.image.shape[0], factor)
             blocks = max((x_high - x_low) // factor, 1), max((y_high - y_low) // factor, 1)
-            part = self.image[y_low:y_high, x_low:x_high]
-            self._small = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
+            part = self.pixels((x_low, x_high), (y_low, y_high))[y_low:y_high, x_low:x_high]
+            if factor < _LEAST_OWN_FACTOR or part.ndim != 2:
+                self._small = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
+            else:
+                self._small = np.empty(blocks[::-1], np.uint8)
+                _block_means(part, factor, np.empty(part.shape[1], np.uint32), self._small)
             self._factor, self._spans = factor, ((x_low, x_high), (y_low, y_high))
         return self._small, (x_low, y_low)
+
+
+@inner_kernel
+def _add(row, sums):  # type: ignore[no-untyped-def]
+    for x in range(sums.shape[0]):
+        sums[x] += np.uint32(row[x])
+
+
+@kernel
+def _block_means(part, factor, sums, out):  # type: ignore[no-untyped-def]
+    """Write the rounded means of ``factor`` x ``factor`` blocks into ``out``; ``sums`` is scratch, a row wide."""
+    height, width = out.shape
+    share = np.float32(1 / (factor * factor))
+    used = sums[: width * factor]
+    for y in range(height):
+        for x in range(used.shape[0]):
+            used[x] = np.uint32(0)
+        for n in range(factor):
+            _add(part[y * factor + n], used)
+        row = out[y]
+        for x in range(width):
+            total = np.uint32(0)
+            for n in range(factor):
+                total += used[x * factor + n]
+            row[x] = np.uint8(np.float32(total) * share + np.float32(0.5))
 
 
 def _widened(span: tuple[int, int], extent: int, factor: int) -> tuple[int, int]:
@@ -113,9 +165,11 @@ def sample(
     factor = shrink_for(scale_of(to_target)) if shrink is None else shrink
     to_source = invert(to_target)
     view = image if isinstance(image, View) else View(image)
-    pixels = view.image
-    if factor > 1:
-        pixels, origin = _averaged(view, to_source, size, factor)
+    spans = _spans(to_source, size, view.image.shape, factor)
+    if factor == 1:
+        pixels = view.pixels(*spans)
+    else:
+        pixels, origin = view.averaged(*spans, factor)
         # Centre of averaged pixel j is (j + 1/2) factor - 1/2 in the original.
         for axis in (0, 1):
             to_source[axis, 2] = (to_source[axis, 2] - origin[axis] + 0.5) / factor - 0.5
@@ -126,18 +180,24 @@ def sample(
     return sampled
 
 
-def _averaged(
-    view: View, to_source: Affine, size: tuple[int, int], factor: int
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """Average blocks of the part that is sampled; return them and where they begin."""
-    # Plain numbers: numpy takes ten times as long over four corners, for every sample of every frame.
+def _spans(
+    to_source: Affine, size: tuple[int, int], shape: tuple[int, ...], factor: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the (low, high) spans in x and y of a picture that a sample reads, in whole blocks."""
     width, height = size
     spans = []
-    for (a, b, shift), extent in zip(to_source.tolist(), view.image.shape[1::-1], strict=True):
+    for (a, b, shift), extent in zip(to_source.tolist(), shape[1::-1], strict=True):
         least = shift + min(a * width, 0) + min(b * height, 0)
         most = shift + max(a * width, 0) + max(b * height, 0)
         limit = max(extent // factor, 1) * factor
         low = min(max((math.floor(least) // factor - 1) * factor, 0), max(limit - factor, 0))
         high = min(max((math.ceil(most) // factor + 2) * factor, low + factor), max(limit, low + factor))
         spans.append((low, min(high, extent)))
-    return view.averaged(spans[0], spans[1], factor)
+    return spans[0], spans[1]
+
+
+def contains(outer: Region | None, inner: Region | None) -> bool:
+    """Tell whether one region lies within another; None is all of the picture."""
+    if outer is None or inner is None:
+        return outer is None
+    return outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3]

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from megc_stream.errors import UsageError
 from megc_stream.face import FaceAnalyser, locate_landmarks
 from megc_stream.face.landmarks import eye_centres
 from megc_stream.face.mesh import FaceMesh, Mesh
-from megc_stream.records import Crop, Frame
+from megc_stream.records import Crop, Frame, Region
 from megc_stream.settings import FaceSettings
 
 FrameOf = Callable[[int, NDArray[np.uint8], float], Frame]
@@ -93,30 +94,20 @@ def test_landmarks_rest_while_the_face_does(picture: NDArray[np.uint8], models: 
 def test_landmarks_are_computed_seldom_while_the_eyes_rest(
     scene: Any, picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf
 ) -> None:
-    class Counting:
-        follows = 0
-
-        def find(self, *args: Any) -> Mesh | None:
-            return models.find(*args)
-
-        def follow(self, *args: Any) -> Mesh | None:
-            self.follows += 1
-            return models.follow(*args)
-
-    counting = Counting()
+    counting = CountingModel(models)
     analyser = FaceAnalyser(FaceSettings(), FPS, model=counting)
     for i in range(120):
         crop = analyser.process(frame_of(i, noisy(picture, i), FPS))
-    assert counting.follows == 2  # after 0.5 and 1 s
+    assert len(counting.follows) == 2  # after 0.5 and 1 s
     # One eye gets a dark lid.
-    assert crop.image is not None and crop.similarity is not None
+    assert isinstance(crop.similarity, np.ndarray)
     to_frame = cv2.invertAffineTransform(crop.similarity)
     x, y = np.rint(to_frame[:, :2] @ [39, 36] + to_frame[:, 2]).astype(int)
     closed = picture.copy()
     cv2.ellipse(closed, (int(x), int(y)), (22, 12), 0, 0, 360, 60, -1)
     for i in range(120, 150):
         analyser.process(frame_of(i, noisy(closed, i), FPS))
-    assert counting.follows == 3
+    assert len(counting.follows) == 3
 
 
 def test_sharpness_is_the_variance_of_the_laplacian(
@@ -125,6 +116,38 @@ def test_sharpness_is_the_variance_of_the_laplacian(
     crop = FaceAnalyser(FaceSettings(), FPS, model=models).process(frame_of(0, picture, FPS))
     assert crop.image is not None
     assert crop.sharpness == pytest.approx(float(cv2.Laplacian(crop.image, cv2.CV_64F).var()))
+
+
+def test_a_part_of_the_picture_is_enough(picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf) -> None:
+    wide = np.full((960, 1280), 90, np.uint8)
+    wide[300:780, 500:1140] = picture
+    full, partial = (FaceAnalyser(FaceSettings(), FPS, model=models) for _ in range(2))
+    asked: list[int] = []
+
+    def rest_of(i: int, image: NDArray[np.uint8]) -> Callable[[], NDArray[np.uint8]]:
+        def rest() -> NDArray[np.uint8]:
+            asked.append(i)
+            return image
+
+        return rest
+
+    for i in range(80):
+        image = noisy(np.roll(wide, (i, -i) if i < 40 else (40, -40), (0, 1)), i)
+        frame = frame_of(i, image, FPS)
+        if (region := partial.region) is not None:
+            x_low, y_low, x_high, y_high = region
+            there = np.random.default_rng(i).integers(0, 256, image.shape, np.uint8)
+            there[y_low:y_high, x_low:x_high] = image[y_low:y_high, x_low:x_high]
+            frame = msgspec.structs.replace(frame, image=there, region=region, rest=rest_of(i, image))
+            assert (x_high - x_low) * (y_high - y_low) < 0.5 * image.size
+        assert same(partial.process(frame), full.process(frame_of(i, image, FPS)))
+    assert not asked
+    elsewhere = msgspec.structs.replace(frame_of(80, there, FPS), region=(0, 0, 64, 64), rest=rest_of(80, image))
+    partial.process(elsewhere)
+    assert asked == [80]
+    for i in range(81, 84):
+        partial.process(frame_of(i, np.zeros_like(wide), FPS))
+    assert partial.region is None
 
 
 def test_restoring_continues_exactly(picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf) -> None:
@@ -175,11 +198,12 @@ def test_a_long_gap_ends_the_segment(picture: NDArray[np.uint8], models: FaceMes
 
 
 class CountingModel:
-    """Counts searches; finds nothing while told so."""
+    """Counts searches and the frames it follows on."""
 
     def __init__(self, models: FaceMesh) -> None:
         self._models = models
         self.searches: list[int] = []
+        self.follows: list[int] = []
         self.frame = 0
 
     def find(
@@ -189,7 +213,11 @@ class CountingModel:
         return self._models.find(image, face_index, near)
 
     def follow(self, image: NDArray[np.uint8], previous: NDArray[np.float32]) -> Mesh | None:
+        self.follows.append(self.frame)
         return self._models.follow(image, previous)
+
+    def reads(self, previous: NDArray[np.float32]) -> Region | None:
+        return self._models.reads(previous)
 
 
 def test_a_lost_face_is_searched_once_in_a_key_interval(
