@@ -174,11 +174,8 @@ def _run(name: str, out: Path, seconds: float) -> Figures:
             return _bench(out, "throughput", [str(clip), *limit], seconds)
         case "live":
             clip = _video(out / "face_vga.mp4", seconds + 30, 640, 480)
-            config = out / "live.toml"
-            # What came while the stages started waits in the sockets, and comes all at once.
-            config.write_text("[capture]\nlive_queue_s = 5.0\n", encoding="utf-8")
             with _serving(clip, _LIVE) as addresses:
-                return _bench(out, "latency", [*addresses, "--config", str(config), *limit], seconds)
+                return _bench(out, "latency", [*addresses, *limit], seconds)
         case _:
             width, height = (640, 480) if name == "camera-vga" else (1024, 1024)
             config = _camera(out, width, height, seconds)

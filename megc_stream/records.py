@@ -29,6 +29,7 @@ __all__ = [
     "FaceFlag",
     "Frame",
     "Record",
+    "Region",
     "Score",
     "StreamEnd",
     "StreamInfo",
@@ -39,6 +40,8 @@ __all__ = [
 EmotionName: TypeAlias = str
 EventKind = Literal["onset", "apex", "offset", "retracted", "label", "answer"]
 FaceFlag = Literal["lost", "found", "small", "turned", "blink", "blurred"]
+Region: TypeAlias = tuple[int, int, int, int]
+"""A part of a picture: x_low, y_low, x_high, y_high in px, the highs exclusive."""
 
 
 def frames_of(duration_s: float, fps: float) -> int:
@@ -73,7 +76,8 @@ class Frame(_Record, frozen=True, kw_only=True, tag="frame", eq=False):
 
     ``image`` is uint8: (H, W) grey, full range 0..255, or (H, W, 3) BGR where the source was opened in colour.
     ``dropped`` counts the frames lost immediately before this one, by reason; ``decode_s`` is what reading and decoding
-    took, seconds.
+    took, seconds. Where ``region`` is not None, the picture was decoded in part: ``image`` has its full size, but holds
+    the picture only in that region, and nothing of meaning elsewhere; ``rest`` then returns all of it.
     """
 
     source: str
@@ -85,6 +89,13 @@ class Frame(_Record, frozen=True, kw_only=True, tag="frame", eq=False):
     t_device_s: float | None = None
     decode_s: float = 0.0
     dropped: dict[str, int] = {}
+    region: Region | None = None
+    rest: Any = None
+
+    def whole(self) -> NDArray[np.uint8]:
+        """Return the complete picture, decoded now where it was not before, and kept; safe from any thread."""
+        image: NDArray[np.uint8] = self.image if self.rest is None else self.rest()
+        return image
 
 
 class Crop(_Record, frozen=True, kw_only=True, tag="crop", eq=False):

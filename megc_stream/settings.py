@@ -87,15 +87,16 @@ class CaptureSettings(_Section):
     ahead_mb: float = Field(default=64.0, ge=1, le=4096)
     """Memory for pictures of a file decoded ahead, MiB."""
     live_queue_s: float = Field(default=0.25, gt=0, le=5)
-    """How much of a live stream may wait for the analysis before the oldest frame is dropped, in seconds."""
+    """How much of a live stream may wait for the analysis before the oldest frame is dropped, in seconds. In the first
+    second of a stream nothing is dropped."""
     webcam_width: int = Field(default=640, ge=64, le=7680)
     """Requested width of a webcam picture, px of the frame."""
     webcam_height: int = Field(default=480, ge=64, le=4320)
     """Requested height of a webcam picture, px of the frame."""
     silence_s: float = Field(default=2.0, ge=0.1, le=600)
-    """A camera that gives no picture for this many seconds counts as disconnected."""
+    """A camera or stream that gives no picture for this many seconds counts as disconnected."""
     reconnect_s: float = Field(default=60.0, ge=0, le=86400)
-    """How long to try to reach a disconnected camera again, seconds, before its stream ends; 0 does not try."""
+    """How long to try to reach a disconnected camera or stream again, seconds, before it ends; 0 does not try."""
     camera: CameraSettings = CameraSettings()
     """Industrial cameras."""
 

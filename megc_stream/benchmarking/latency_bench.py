@@ -29,6 +29,7 @@ LEFT_OUT_S = 2.0
 _SAMPLE_S = 0.25
 _BINS = 60
 _TITLE = 90
+_AT_THE_END = "whole-video mode: an event is known at the end of the video, not before"
 _IMPORTED_S = time.monotonic()
 
 
@@ -64,7 +65,8 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     ``capture_to_score_ms`` ends when the score of pair (i, i+k) is out and begins at the ``t_capture_s`` of frame i+k;
     ``stages_ms`` is the time a stage works on one record (``decode``: reading and decoding one picture, ahead of time;
     ``capture``: the reader's wait for a frame). ``cpu_cores`` is CPU time over time, ``cpu_cores_by_thread`` its parts.
-    ``first_score_s`` counts from the start of the program. Latencies, durations, CPU and memory leave out the first
+    ``first_score_s`` counts from the start of the program. ``lookahead`` and its total ``lookahead_s`` are None in
+    whole-video mode, as ``lookahead_reason`` then says. Latencies, durations, CPU and memory leave out the first
     2 s after the first score.
     """
 
@@ -90,8 +92,9 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     rss_mb: float
     rss_growth_mb: float
     first_score_s: float
-    lookahead_s: float
-    lookahead: Lookahead
+    lookahead_s: float | None
+    lookahead: Lookahead | None
+    lookahead_reason: str = ""
 
 
 class _Rate:
@@ -171,7 +174,7 @@ class LatencyProbe(Sink):
                     self._threads[thread.native_id] = (thread.name, first_s, cpu_s)
             self._frames_at_end = self._frames()
 
-    def result(self, *, late: int, k_s: float, k_prime_s: float) -> LatencyBench:
+    def result(self, *, late: int, k_s: float, k_prime_s: float, whole_video: bool = False) -> LatencyBench:
         """Return the figures of the finished run.
 
         Parameters
@@ -180,6 +183,8 @@ class LatencyProbe(Sink):
             Frames released too late, from the run's own record.
         k_s, k_prime_s
             Of the spotter, seconds.
+        whole_video
+            Whether events were only decided at the end of the video.
 
         Raises
         ------
@@ -192,9 +197,8 @@ class LatencyProbe(Sink):
                 "nothing; expected a source with a face in it that takes at least 5 s to analyse"
             )
         here = environment()
-        lookahead = max(
-            (_lookahead(info.fps, k_s, k_prime_s) for info in self._infos.values()), key=lambda it: it.total
-        )
+        ahead = [_lookahead(info.fps, k_s, k_prime_s) for info in self._infos.values()]
+        lookahead = None if whole_video else max(ahead, key=lambda it: it.total)
         span_s = self._samples[-1][0] - self._samples[0][0]
         cpu_s = self._samples[-1][1] - self._samples[0][1]
         frames = max(1, self._frames_at_end - self._frames_at_start)
@@ -226,8 +230,9 @@ class LatencyProbe(Sink):
             rss_mb=max(rss),
             rss_growth_mb=rss[-1] - rss[0],
             first_score_s=self._first_score_s - self._begin_s,
-            lookahead_s=lookahead.total,
+            lookahead_s=None if lookahead is None else lookahead.total,
             lookahead=lookahead,
+            lookahead_reason=_AT_THE_END if whole_video else "",
         )
 
     def latencies_s(self) -> tuple[float, ...]:

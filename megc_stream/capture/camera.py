@@ -1,7 +1,6 @@
-"""Industrial cameras: what is done with the pictures of any SDK: gaps, device time, triggering, getting back.
+"""Cameras: what is done with the pictures of any of them: gaps, device time, triggering, getting back.
 
-An SDK is behind :class:`CameraDevice` (``pylon.py``, ``genicam.py``). Every wait is a sequence of short ones between
-which the flag that :meth:`CameraReader.stop` sets is looked at; that flag is plain, so a signal handler may set it.
+An SDK is behind :class:`CameraDevice` (``pylon.py``, ``genicam.py``, ``webcam.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from megc_stream.capture.block_ids import BlockIds
 from megc_stream.capture.device_clock import ClockFit, DeviceClock
+from megc_stream.capture.reconnection import SLICE_S, Reconnection
 from megc_stream.capture.source import ASSUMED_FPS, Picture
 from megc_stream.clock import Clock
 from megc_stream.errors import CaptureError
@@ -23,8 +23,6 @@ from megc_stream.settings import CaptureSettings
 
 __all__ = ["CameraDevice", "CameraReader", "Grab"]
 
-_SLICE_S = 0.1  # longest wait without looking at the stop flag
-_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.25, 5.0  # back-off between two attempts to reach a camera again
 _SLOW_FRAMES = 4  # a camera is silent only when at least so many frames are missing
 
 
@@ -32,12 +30,14 @@ _SLOW_FRAMES = 4  # a camera is silent only when at least so many frames are mis
 class Grab:
     """What a camera delivered: an (H, W) uint8 image, or None where the picture arrived incomplete.
 
-    ``block_id`` is the camera's count of frames and ``tick`` its time stamp, None where it has none.
+    A camera that has colours gives (H, W, 3) BGR where they are wanted. ``block_id`` is the camera's count of frames,
+    ``tick`` its time stamp, None where it has none; ``arrival_s`` is when the picture came, None for this moment.
     """
 
     image: NDArray[np.uint8] | None
     block_id: int | None = None
     tick: int | None = None
+    arrival_s: float | None = None
 
 
 class CameraDevice(Protocol):
@@ -75,7 +75,7 @@ class CameraDevice(Protocol):
 
 
 class CameraReader:
-    """Takes pictures from an industrial camera and, should it be disconnected, from the same camera when it is back.
+    """Takes pictures from a camera and, should it be disconnected, from the same camera when it is back.
 
     Frames that the camera counted and nobody saw are "skipped" in ``dropped``, those that arrived incomplete
     "incomplete", those missed while it was away (by time and rate) "disconnected".
@@ -107,9 +107,7 @@ class CameraReader:
         self._colour = colour
         self._triggers = settings.camera.trigger == "software"
         self._waits_for_pulses = settings.camera.trigger not in ("off", "software")
-        self._reconnect_s = settings.reconnect_s
-        self._device = open_device()
-        device = self._device
+        device = open_device()
         self.width, self.height = device.width, device.height
         self.fps = device.fps or ASSUMED_FPS
         self.assumed_fps = device.fps is None
@@ -118,29 +116,29 @@ class CameraReader:
         self._silence_s = max(settings.silence_s, _SLOW_FRAMES / self.fps)
         self._ids = BlockIds(wraps16=device.wraps16)
         self._ticks = DeviceClock(device.tick_s, device.tick_bits)
-        self._stopped = False
-        self._gone = ""  # why going on is impossible
-        self._disconnections = 0
-        self._missed = 0
-        self.lost: dict[str, int] = {}
-        # The state of one connection.
-        self._last_s = 0.0  # arrival of the last picture, or the start
-        self._heard_s = 0.0  # the same, or when the camera was reached again
-        self._lost_s: float | None = None  # since when it is away; being reached again is not enough to end that
+        self._connection = Reconnection(
+            device,
+            self._open_started,
+            name=device.name,
+            fps=self.fps,
+            clock=clock,
+            reconnect_s=settings.reconnect_s,
+        )
+        # The state since the camera was reached.
+        self._heard_s = 0.0  # arrival of the last picture, or the beginning
         self._due_s: float | None = None
         self._triggered = False
         self._incomplete = 0
-        self._away = False
 
     @property
     def damage(self) -> str:
         """Return what was lost so far, in one line, or ""."""
-        if self._gone:
-            return self._gone
-        if self._disconnections:
-            times = "once" if self._disconnections == 1 else f"{self._disconnections} times"
-            return f"{self._device.name}: was disconnected {times}, about {self._missed} frames were missed"
-        return ""
+        return self._connection.damage
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Return the frames lost after the last picture, by reason."""
+        return self._connection.lost
 
     @property
     def clock_fit(self) -> ClockFit | None:
@@ -149,11 +147,15 @@ class CameraReader:
 
     def stop(self) -> None:
         """Make :meth:`pictures` end within 0.1 s or the camera's own shortest wait; safe from a signal handler."""
-        self._stopped = True
+        self._connection.stop()
 
     def close(self) -> None:
         """Give the camera back; may be called more than once."""
         self._device.close()
+
+    @property
+    def _device(self) -> CameraDevice:
+        return self._connection.medium
 
     def pictures(self) -> Iterator[Picture]:
         """Yield the pictures as they come; ends when the camera is gone for good, or is stopped.
@@ -165,20 +167,21 @@ class CameraReader:
         """
         frame = -1
         self._device.start()
-        self._last_s = self._heard_s = self._clock.now_s()
-        while not self._stopped:
+        self._connection.begin()
+        self._heard_s = self._clock.now_s()
+        while self._connection.wanted():
             try:
                 grab = self._next()
             except CaptureError as error:
-                if not self._come_back(error):
+                if not self._connection.come_back(str(error)):
                     return
+                self._begin_again()
                 continue
             if grab is None or (image := grab.image) is None:
                 continue
-            arrival_s = self._clock.now_s()
+            arrival_s = self._clock.now_s() if grab.arrival_s is None else grab.arrival_s
             dropped = self._dropped_before(grab, arrival_s, first=frame < 0)
-            self._lost_s = None
-            self._last_s = self._heard_s = arrival_s
+            self._heard_s = arrival_s
             frame += 1 + sum(dropped.values())
             t_device_s = None if grab.tick is None else self._ticks.observe(grab.tick, arrival_s)
             yield Picture(
@@ -194,7 +197,7 @@ class CameraReader:
         """Return what arrived within one short wait; raises CaptureError where the camera is gone or gives nothing."""
         if self._triggers and not self._triggered:
             self._triggered = self._trigger()
-        grab = self._device.fetch(_SLICE_S)
+        grab = self._device.fetch(SLICE_S)
         if grab is not None:
             self._triggered = False
             if grab.image is not None:
@@ -207,29 +210,22 @@ class CameraReader:
         return grab
 
     def _trigger(self) -> bool:
-        now_s = self._clock.now_s()
-        due_s = now_s if self._due_s is None else self._due_s
-        while now_s < due_s and not self._stopped:
-            self._clock.wait_until_s(min(due_s, now_s + _SLICE_S))
-            now_s = self._clock.now_s()
+        due_s = self._clock.now_s() if self._due_s is None else self._due_s
+        wanted = self._connection.wait_until_s(due_s)
         # A trigger that comes late does not make the later ones hurry: the camera could not follow.
-        self._due_s = max(due_s + 1 / self.fps, now_s - 1 / self.fps)
-        return not self._stopped and self._device.trigger(_SLICE_S)
+        self._due_s = max(due_s + 1 / self.fps, self._clock.now_s() - 1 / self.fps)
+        return wanted and self._device.trigger(SLICE_S)
 
     def _dropped_before(self, grab: Grab, arrival_s: float, *, first: bool) -> dict[str, int]:
         """Return the frames lost before ``grab`` by reason."""
         missing = None if grab.block_id is None else self._ids.missing_before(grab.block_id)
         incomplete, self._incomplete = self._incomplete, 0
+        disconnected = self._connection.arrived(arrival_s)
         if first:
-            self._away = False
             return {}
         dropped: dict[str, int] = {}
-        if self._away:
-            self._away = False
-            self._disconnections += 1
-            missed = max(0, round((arrival_s - self._last_s) * self.fps) - 1)
-            self._missed += missed
-            dropped["disconnected"] = missed
+        if disconnected is not None:
+            dropped["disconnected"] = disconnected
         elif missing is not None:
             dropped["skipped"] = max(0, missing - incomplete)
             dropped["incomplete"] = incomplete
@@ -238,49 +234,24 @@ class CameraReader:
         return {reason: count for reason, count in dropped.items() if count}
 
     def _checked(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if image.shape != (self.height, self.width):
+        if image.shape[:2] != (self.height, self.width):
             raise CaptureError(
                 f"{self._device.name}: gave a picture of {image.shape[1]}x{image.shape[0]} px, expected "
                 f"{self.width}x{self.height}; does another program change its settings?"
             )
-        if not self._colour:
+        if not self._colour or image.ndim == 3:
             return image
         bgr: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
         return bgr
 
-    def _come_back(self, why: CaptureError) -> bool:
-        """Try to open the camera again with growing pauses; False where that is hopeless or no longer wanted."""
-        self._device.close()
-        if self._lost_s is None:
-            self._lost_s = self._clock.now_s()
-        pause_s = _FIRST_RETRY_S
-        while self._clock.now_s() < self._lost_s + self._reconnect_s and self._wait(pause_s):
-            pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
-            try:
-                device = self._open()
-            except CaptureError:
-                continue
-            self._device = device
-            try:
-                device.start()
-            except CaptureError:
-                device.close()
-                continue
-            if (device.width, device.height) != (self.width, self.height):
-                device.close()
-                raise CaptureError(
-                    f"{device.name}: came back with {device.width}x{device.height} px, expected "
-                    f"{self.width}x{self.height}; set capture.camera.width and height"
-                )
-            self._begin_again()
-            return True
-        if not self._stopped:
-            missed = max(1, round((self._clock.now_s() - self._last_s) * self.fps))
-            self.lost = {"disconnected": missed}
-            self._gone = str(why)
-            if self._reconnect_s:
-                self._gone += f"; not reached again within {self._reconnect_s:g} s (capture.reconnect_s)"
-        return False
+    def _open_started(self) -> CameraDevice:
+        device = self._open()
+        try:
+            device.start()
+        except CaptureError:
+            device.close()
+            raise
+        return device
 
     def _begin_again(self) -> None:
         self._heard_s = self._clock.now_s()
@@ -289,11 +260,3 @@ class CameraReader:
         self._due_s = None
         self._triggered = False
         self._incomplete = 0
-        self._away = True
-
-    def _wait(self, duration_s: float) -> bool:
-        """Wait; False where :meth:`stop` was called."""
-        end_s = self._clock.now_s() + duration_s
-        while (now_s := self._clock.now_s()) < end_s and not self._stopped:
-            self._clock.wait_until_s(min(end_s, now_s + _SLICE_S))
-        return not self._stopped

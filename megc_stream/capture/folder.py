@@ -8,6 +8,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,9 +16,11 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from megc_stream.capture.ahead import depth_of, map_ahead
+from megc_stream.capture.jpeg import RegionDecoder, Whole
 from megc_stream.capture.opencv_log import quiet_opencv
 from megc_stream.capture.source import ASSUMED_FPS, Picture
 from megc_stream.errors import CaptureError
+from megc_stream.records import Region
 
 __all__ = ["IMAGE_SUFFIXES", "FolderReader", "image_size", "numbered_images"]
 
@@ -28,6 +31,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 _MOST_GAPS = 20
 _MOST_GAPS_LEAST = 10_000
 _NUMBER = re.compile(r"(\d+)\D*\Z")  # the last run of digits
+
+
+class _Decoded(NamedTuple):
+    """What became of one file: the picture, None where it is damaged, and what there is of it."""
+
+    image: NDArray[np.uint8] | None
+    decode_s: float = 0.0
+    region: Region | None = None
+    rest: Whole | None = None
 
 
 class FolderReader:
@@ -69,11 +81,16 @@ class FolderReader:
         self.frames: int | None = len(self._images)
         self.lost: dict[str, int] = {}
         self._damaged: list[str] = []
-        decoded = (image for _, name in self._images if (image := self._decode(name)) is not None)
-        first = next(decoded, None)
-        if first is None:
+        self._regions = RegionDecoder()
+        for _, name in self._images:
+            data = self._read(name)
+            first = _decode(data, colour)
+            if first is not None:
+                break
+        else:
             raise CaptureError(f"{folder}: none of its {len(self._images)} images can be decoded; they are damaged")
         self.height, self.width = first.shape[:2]
+        self._picture_bytes = first.nbytes + len(data)
         suffixes = sorted({name[name.rindex(".") :].lower() for _, name in self._images})
         self.description = f"{len(self._images)} images ({', '.join(suffixes)}) {self.width}x{self.height}"
 
@@ -87,6 +104,11 @@ class FolderReader:
             f"the first is {self._damaged[0]}"
         )
 
+    def look_at(self, region: Region | None) -> None:
+        """Decode further grey JPEGs only there; None for all of them."""
+        if not self._colour:
+            self._regions.look_at(region)
+
     def pictures(self, threads: int = 0, ahead_bytes: int = 0) -> Generator[Picture, None, None]:
         """Yield the pictures; damaged ones are left out and counted.
 
@@ -95,9 +117,10 @@ class FolderReader:
         first_number = self._images[0][0]
         expected = 0  # the index that follows on the last image, damaged or not
         dropped: dict[str, int] = {}
-        depth = depth_of(ahead_bytes, self.width * self.height * (3 if self._colour else 1))
-        with closing(map_ahead(self._timed, self._images, threads, depth)) as images:
-            for (number, name), (image, decode_s) in zip(self._images, images, strict=True):
+        depth = depth_of(ahead_bytes, self._picture_bytes)
+        with closing(map_ahead(self._decode, self._images, threads, depth)) as images:
+            for (number, name), decoded in zip(self._images, images, strict=True):
+                image = decoded.image
                 frame = number - first_number
                 if frame > expected:
                     dropped["missing"] = dropped.get("missing", 0) + frame - expected
@@ -112,7 +135,14 @@ class FolderReader:
                         f"{self.width}x{self.height}; a folder holds one recording"
                     )
                 yield Picture(
-                    frame=frame, number=number, image=image, pts_s=frame / self.fps, decode_s=decode_s, dropped=dropped
+                    frame=frame,
+                    number=number,
+                    image=image,
+                    pts_s=frame / self.fps,
+                    decode_s=decoded.decode_s,
+                    dropped=dropped,
+                    region=decoded.region,
+                    rest=decoded.rest,
                 )
                 dropped = {}
         self.lost = dropped
@@ -120,18 +150,21 @@ class FolderReader:
     def close(self) -> None:
         """Do nothing: files are open only while they are read."""
 
-    def _timed(self, image: tuple[int, str]) -> tuple[NDArray[np.uint8] | None, float]:
+    def _decode(self, image: tuple[int, str]) -> _Decoded:
         begin_s = time.perf_counter()
-        return self._decode(image[1]), time.perf_counter() - begin_s
+        data = self._read(image[1])
+        part = self._regions.decode(data)
+        if part is None:
+            return _Decoded(_decode(data, self._colour), time.perf_counter() - begin_s)
+        picture, region = part
+        return _Decoded(picture, time.perf_counter() - begin_s, region, Whole(data))
 
-    def _decode(self, name: str) -> NDArray[np.uint8] | None:
-        """Return the image, or None if its content is damaged."""
+    def _read(self, name: str) -> bytes:
         path = self._folder / name
         try:
-            data = path.read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise CaptureError(f"{path}: cannot be read ({error.strerror})") from error
-        return _decode(data, self._colour)
 
 
 def numbered_images(folder: Path) -> list[tuple[int, str]]:

@@ -15,6 +15,7 @@ from megc_stream.settings import CaptureSettings
 
 __all__ = ["LiveBuffer", "LiveSource"]
 
+_SETTLING_S = 1.0  # finding a face takes longer than following it, and all sources do it at once when they begin
 _POLL_S = 0.05  # longest wait without looking at the stop flag
 _JOIN_S = 2.0  # longest wait for a device that is in the middle of a read when the source is closed
 
@@ -22,13 +23,15 @@ _JOIN_S = 2.0  # longest wait for a device that is in the middle of a read when 
 class LiveBuffer:
     """A bounded queue of pictures between one grabbing thread and one consumer.
 
-    When it is full the oldest picture goes; ``dropped`` of the next picture out counts it under ``reason``.
+    When more than ``capacity`` wait the oldest go; ``dropped`` of the next picture out counts them under ``reason``. Of
+    the first ``settling`` pictures none goes before the next one comes.
     """
 
     reason = "overrun"
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, settling: int = 0) -> None:
         self._capacity = capacity
+        self._settling = settling
         self._pictures: deque[Picture] = deque()
         self._lost: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -38,11 +41,14 @@ class LiveBuffer:
     def put(self, picture: Picture) -> None:
         """Add the newest picture; never blocks."""
         with self._changed:
-            if len(self._pictures) == self._capacity:
-                oldest = self._pictures.popleft()
-                self._lost.update(oldest.dropped)
-                self._lost[self.reason] += 1
             self._pictures.append(picture)
+            if self._settling:
+                self._settling -= 1
+            else:
+                while len(self._pictures) > self._capacity:
+                    oldest = self._pictures.popleft()
+                    self._lost.update(oldest.dropped)
+                    self._lost[self.reason] += 1
             self._changed.notify()
 
     def drop(self, picture: Picture) -> None:
@@ -88,8 +94,8 @@ class LiveBuffer:
 class LiveSource(SourceBase):
     """Delivers a device or network stream; ``t_capture_s`` is the arrival, ``pts_s`` is None.
 
-    At most ``settings.live_queue_s`` seconds of pictures wait for the consumer. Reading starts when the first frame is
-    asked for, in a thread that owns the reader from then on.
+    At most ``settings.live_queue_s`` seconds of pictures wait for the consumer, or 1 s at the beginning. Reading starts
+    when the first frame is asked for, or with :meth:`drain`, in a thread that owns the reader from then on.
     """
 
     live = True
@@ -100,14 +106,21 @@ class LiveSource(SourceBase):
         self._device = reader
         self._clock = clock
         self._max_seconds = settings.max_seconds
-        self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps))
+        self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps), frames_of(_SETTLING_S, reader.fps))
         self._thread: threading.Thread | None = None
+        self._wanted = False
         self._leave = False
 
     @property
     def clock_fit(self) -> ClockFit | None:
         """Return how the camera's clock runs against the host's; None where it stamps no frames."""
         return self._device.clock_fit
+
+    def drain(self) -> None:
+        """Throw away what comes until the first frame is asked for; see :meth:`megc_stream.capture.Source.drain`."""
+        if self._thread is None and not self._closed:
+            self._thread = threading.Thread(target=self._grab, name="megc-capture", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """Make the iterator end soon; safe from any thread and from a signal handler."""
@@ -120,8 +133,8 @@ class LiveSource(SourceBase):
         self._buffer.reason = reason or "overrun"
 
     def _delivery(self) -> Iterator[Frame]:
-        self._thread = threading.Thread(target=self._grab, name="megc-capture", daemon=True)
-        self._thread.start()
+        self._wanted = True
+        self.drain()
         first_s: float | None = None
         while not self._stopped:
             picture = self._buffer.get(_POLL_S)
@@ -153,16 +166,25 @@ class LiveSource(SourceBase):
 
     def _grab(self) -> None:
         error: BaseException | None = None
+        begun = self._wanted
+        offset = 0
         try:
             for picture in self._reader.pictures():
+                if self._leave:
+                    break
+                if not self._wanted:
+                    continue
+                if not begun:
+                    begun, offset = True, picture.frame
+                    picture = replace(picture, dropped={})
+                if offset:
+                    picture = replace(picture, frame=picture.frame - offset, number=picture.number - offset)
                 if picture.t_capture_s is None:
                     picture = replace(picture, t_capture_s=self._clock.now_s())
                 if self._held == "paused":
                     self._buffer.drop(picture)
                 else:
                     self._buffer.put(picture)
-                if self._leave:
-                    break
         except BaseException as raised:  # noqa: BLE001 - whatever it is, the consumer has to see it
             error = raised
         finally:

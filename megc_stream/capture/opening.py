@@ -14,15 +14,13 @@ from megc_stream.capture.camera import CameraDevice, CameraReader
 from megc_stream.capture.folder import FolderReader
 from megc_stream.capture.genicam import GenicamDevice, find_genicam
 from megc_stream.capture.live import LiveSource
-from megc_stream.capture.network import NetworkReader
 from megc_stream.capture.pylon import PylonDevice, find_pylon
 from megc_stream.capture.replay import ReplaySource
 from megc_stream.capture.source import FileReader, Identity, Source
-from megc_stream.capture.video import VideoReader
-from megc_stream.capture.webcam import WebcamReader, find_webcam
+from megc_stream.capture.webcam import find_webcam, webcam_opener
 from megc_stream.clock import Clock
 from megc_stream.errors import CaptureError, UsageError
-from megc_stream.settings import CaptureSettings
+from megc_stream.settings import CameraSettings, CaptureSettings
 
 __all__ = ["open_source"]
 
@@ -87,9 +85,14 @@ def open_source(
         return LiveSource(camera, _identity(name, subject, video), settings, clock)
     if re.fullmatch(r"[0-9]{1,3}", spec) or kind == "webcam":
         index = find_webcam(place if kind == "webcam" else spec)
-        webcam = WebcamReader(index, settings, clock=clock, colour=colour)
+        # What is set for industrial cameras, triggers above all, does not concern a webcam.
+        own = settings.model_copy(update={"camera": CameraSettings()})
+        webcam = CameraReader(webcam_opener(index, own, clock=clock, colour=colour), own, clock=clock, colour=colour)
         return LiveSource(webcam, _identity(f"camera{index}", subject, video), settings, clock)
     if "://" in spec:
+        from megc_stream.capture.network import NetworkReader
+        from megc_stream.capture.video import VideoReader
+
         name, default_video = _stream_names(spec)
         timeout_s = max(settings.silence_s, _LEAST_READ_S)
         stream = NetworkReader(
@@ -108,6 +111,9 @@ def open_source(
         reader = FolderReader(path, colour=colour, fps=settings.fps)
         default_video = path.resolve().name
     elif stat.S_ISREG(mode):
+        # FFmpeg takes 0.1 s to load: not for a camera or a folder.
+        from megc_stream.capture.video import VideoReader
+
         reader = VideoReader(str(path), name=str(path), colour=colour, fps=settings.fps)
         default_video = path.stem
     else:

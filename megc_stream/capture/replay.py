@@ -8,7 +8,7 @@ from contextlib import closing
 from megc_stream.capture.pacing import Pacer
 from megc_stream.capture.source import FileReader, Identity, Picture, SourceBase
 from megc_stream.clock import Clock
-from megc_stream.records import Frame
+from megc_stream.records import Frame, Region
 from megc_stream.settings import CaptureSettings
 
 __all__ = ["ReplaySource"]
@@ -31,6 +31,10 @@ class ReplaySource(SourceBase):
     def late(self) -> int:
         """Return how many frames were released more than 50 ms after their deadline."""
         return self._pacer.late
+
+    def look_at(self, region: Region | None) -> None:
+        """Say where the pictures to come are looked at; see :meth:`Source.look_at`."""
+        self._file.look_at(region)
 
     def _delivery(self) -> Iterator[Frame]:
         with closing(self._file.pictures(self._threads, self._ahead_bytes)) as pictures:
@@ -55,6 +59,8 @@ class ReplaySource(SourceBase):
                 pts_s=pts_s,
                 decode_s=picture.decode_s,
                 dropped=picture.dropped,
+                region=picture.region,
+                rest=picture.rest,
             )
             if self._stopped:
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from megc_stream.capture.device_clock import ClockFit
 from megc_stream.errors import CaptureError, UsageError
-from megc_stream.records import Frame, StreamEnd, StreamInfo
+from megc_stream.records import Frame, Region, StreamEnd, StreamInfo
 
 __all__ = ["ASSUMED_FPS", "FileReader", "Identity", "LiveReader", "Picture", "Reader", "Source", "SourceBase"]
 
@@ -56,6 +56,22 @@ class Source(Protocol):
     @property
     def end(self) -> StreamEnd:
         """Return how the stream ended; raises UsageError while it has not."""
+        ...
+
+    def look_at(self, region: Region | None) -> None:
+        """Say where the pictures to come are looked at, None for everywhere; the source may leave out the rest.
+
+        A hint: which frames have a ``region``, and which one, depends on how far ahead they were decoded. Pixels inside
+        it, frames and drops do not. Safe from any thread.
+        """
+        ...
+
+    def drain(self) -> None:
+        """Take what a live source delivers and throw it away, until the first frame is asked for; a file just waits.
+
+        For whoever needs time between opening a source and reading it: drivers and sockets keep pictures, which would
+        come late and all at once. The stream begins, as frame 0, with what comes once it is asked for.
+        """
         ...
 
     def frames(self) -> Iterator[Frame]:
@@ -103,7 +119,7 @@ class Picture:
     ``frame`` is the 0-based index in the medium, ``pts_s`` the time since its first picture, ``t_capture_s`` the
     arrival (only from a reader that knows it better than its caller), ``decode_s`` what reading and decoding took,
     ``t_device_s`` the time on the camera's own clock, ``dropped`` the frames lost directly before, by reason: a reader
-    lets ``frame`` jump by their sum.
+    lets ``frame`` jump by their sum. ``region`` and ``rest`` are those of :class:`megc_stream.records.Frame`.
     """
 
     frame: int
@@ -114,13 +130,12 @@ class Picture:
     t_device_s: float | None = None
     decode_s: float = 0.0
     dropped: dict[str, int] = field(default_factory=dict)
+    region: Region | None = None
+    rest: Callable[[], NDArray[np.uint8]] | None = None
 
 
 class Reader(Protocol):
-    """One kind of medium, opened; all sizes are in px after rotation.
-
-    ``damage`` tells what was lost so far ("" for nothing), ``lost`` counts the frames lost after the last picture.
-    """
+    """One kind of medium, opened; all sizes are in px after rotation."""
 
     fps: float
     assumed_fps: bool
@@ -128,7 +143,11 @@ class Reader(Protocol):
     height: int
     frames: int | None
     description: str
-    lost: dict[str, int]
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Return the frames lost after the last picture, by reason."""
+        ...
 
     @property
     def damage(self) -> str:
@@ -146,6 +165,10 @@ class Reader(Protocol):
 
 class FileReader(Reader, Protocol):
     """A reader of a recorded medium, which can be decoded ahead of time."""
+
+    def look_at(self, region: Region | None) -> None:
+        """As :meth:`Source.look_at`."""
+        ...
 
     def pictures(self, threads: int = 0, ahead_bytes: int = 0) -> Generator[Picture, None, None]:
         """As :meth:`Reader.pictures`; ``threads`` > 0 decode ahead, pictures of at most ``ahead_bytes`` in all."""
@@ -238,6 +261,14 @@ class SourceBase(ABC):
             raise UsageError(f"{self.info.source}: frames() was called before; a source is read once, open it again")
         self._iterator = self._run()
         return self._iterator
+
+    def look_at(self, region: Region | None) -> None:
+        """Do nothing: pictures come whole; see :meth:`Source.look_at`."""
+        return
+
+    def drain(self) -> None:
+        """Do nothing: a medium waits; see :meth:`Source.drain`."""
+        return
 
     def stop(self) -> None:
         """Make the iterator end soon; safe from any thread and from a signal handler."""

@@ -32,8 +32,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from megc_stream.capture.ahead import depth_of, map_ahead, read_ahead
+from megc_stream.capture.jpeg import RegionDecoder, Whole
 from megc_stream.capture.source import ASSUMED_FPS, Picture
 from megc_stream.errors import CaptureError
+from megc_stream.records import Region
 
 __all__ = ["VideoReader"]
 
@@ -61,6 +63,8 @@ class _Decoded(NamedTuple):
     size: tuple[int, int]
     image: NDArray[np.uint8] | None
     decode_s: float
+    region: Region | None = None
+    rest: Whole | None = None
 
 
 class VideoReader:
@@ -99,6 +103,7 @@ class VideoReader:
     ) -> None:
         self._name = name
         self._colour = colour
+        self._timeout_s = timeout_s
         self._container = _open(location, name, timeout_s if network else None)
         try:
             self._stream = _video_stream(self._container, name)
@@ -121,7 +126,9 @@ class VideoReader:
             self._decoder = self._decode()
             first = next(self._decoder, None)
             if first is None:
-                raise CaptureError(f"{name}: no video frame can be decoded, the file is damaged or has none")
+                medium = "stream" if network else "file"
+                why = self._trouble or f"the {medium} is damaged or has none"
+                raise CaptureError(f"{name}: no video frame can be decoded, {why}")
             self._first = first
         except BaseException:
             self._container.close()
@@ -135,6 +142,7 @@ class VideoReader:
             self.description += f", turned by {-round(first.rotation) % 360} degrees clockwise"
         self._jpeg = not colour and self._stream.codec_context.name == "mjpeg" and _has_luma(first) and _full(first)
         self._judging = threading.Lock()
+        self._regions = RegionDecoder()
 
     @property
     def damage(self) -> str:
@@ -145,6 +153,11 @@ class VideoReader:
         if self._left_out:
             return f"{self._name}: {self._delivered} frames decoded, {self._left_out} more left out as damaged"
         return ""
+
+    def look_at(self, region: Region | None) -> None:
+        """Decode further pictures of a grey Motion JPEG, if it is upright, only there; None for all of them."""
+        if self._jpeg and self._turn is None:
+            self._regions.look_at(region)
 
     def pictures(self, threads: int = 0, ahead_bytes: int = 0) -> Generator[Picture, None, None]:
         """Yield the pictures; damaged ones are left out and counted.
@@ -161,7 +174,7 @@ class VideoReader:
     def _pictures(self, decoded: Generator[_Decoded, None, None]) -> Generator[Picture, None, None]:
         last_s: float | None = None
         with closing(decoded):
-            for pts, size, image, decode_s in decoded:
+            for pts, size, image, decode_s, region, rest in decoded:
                 if image is None:
                     self._damaged.append(pts)
                     continue
@@ -179,7 +192,16 @@ class VideoReader:
                 last_s = pts_s or 0.0
                 dropped = {"damaged": lost} if lost else {}
                 self._delivered += 1
-                yield Picture(frame=index, number=index, image=image, pts_s=last_s, decode_s=decode_s, dropped=dropped)
+                yield Picture(
+                    frame=index,
+                    number=index,
+                    image=image,
+                    pts_s=last_s,
+                    decode_s=decode_s,
+                    dropped=dropped,
+                    region=region,
+                    rest=rest,
+                )
         missing = len(self._damaged)
         self._left_out += missing
         if self.frames is not None and not self._trouble and self._packets < self.frames - self._tolerance():
@@ -210,6 +232,9 @@ class VideoReader:
         begin_s = time.perf_counter()
         pts = packet.dts if packet.pts is None else packet.pts
         data, size = bytes(packet), self._size
+        part = self._regions.decode(data)
+        if part is not None and part[0].shape[::-1] == size:
+            return _Decoded(pts, size, part[0], time.perf_counter() - begin_s, part[1], Whole(data))
         image = _decode_grey(data, size, strict=True)
         if image is not None:
             image = self._upright(image)
@@ -240,7 +265,9 @@ class VideoReader:
         try:
             packet = next(self._demuxed, None)
         except av.error.FFmpegError as error:
-            self._trouble = f"then reading fails ({error.strerror})"
+            silent = isinstance(error, av.error.ExitError)  # only a time-out makes FFmpeg leave
+            why = f"nothing came for {self._timeout_s:g} s" if silent else error.strerror
+            self._trouble = f"then reading fails ({why})"
             return None
         if packet is None or (packet.dts is None and packet.size == 0):
             return None
@@ -336,6 +363,7 @@ def _decode_grey(data: bytes, size: tuple[int, int], *, strict: bool) -> NDArray
 
 
 def _open(location: str, name: str, timeout_s: float | None) -> InputContainer:
+    begin_s = time.perf_counter()
     try:
         if timeout_s is not None:
             options = {"fflags": "nobuffer"}  # FFmpeg otherwise keeps what it read while it guessed the format
@@ -349,7 +377,10 @@ def _open(location: str, name: str, timeout_s: float | None) -> InputContainer:
         expected = (
             "a live stream" if timeout_s is not None else "a video file such as .mp4, .mkv, .avi or .mpg, not cut off"
         )
-        raise CaptureError(f"{name}: cannot be opened as a video ({error.strerror}); expected {expected}") from error
+        # FFmpeg has several names for a time-out: to leave at once, or, for RTSP, invalid data.
+        silent = timeout_s is not None and time.perf_counter() - begin_s >= _OPEN_S
+        why = f"no answer within {_OPEN_S:g} s" if silent else error.strerror
+        raise CaptureError(f"{name}: cannot be opened as a video ({why}); expected {expected}") from error
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from megc_stream.capture.device_clock import ClockFit
+from megc_stream.capture.camera import Grab
 from megc_stream.capture.opencv_log import quiet_opencv
-from megc_stream.capture.source import ASSUMED_FPS, Picture
 from megc_stream.capture.v4l2 import webcams
 from megc_stream.clock import Clock
 from megc_stream.errors import CaptureError, UsageError
 from megc_stream.settings import CaptureSettings
 
-__all__ = ["VideoDevice", "WebcamReader", "find_webcam"]
+__all__ = ["VideoDevice", "WebcamDevice", "find_webcam", "webcam_opener"]
 
 _GIVE_UP_AFTER = 10  # failed reads in a row: the camera is gone, not just one picture
 _AUTOMATIC = (0.75, 3.0)  # what OpenCV calls automatic exposure: its own scale, and V4L2's "aperture priority"
@@ -54,8 +53,8 @@ class VideoDevice(Protocol):
         ...
 
 
-class WebcamReader:
-    """Takes pictures from a webcam, asking for MJPG (most cameras reach their full rate only with it).
+class WebcamDevice:
+    """A webcam, asked for MJPG (most cameras reach their full rate only with it); a :class:`.camera.CameraDevice`.
 
     Parameters
     ----------
@@ -75,55 +74,42 @@ class WebcamReader:
         There is no such camera, or it delivers no picture.
     """
 
-    frames: int | None = None
-    clock_fit: ClockFit | None = None
+    tick_s = 1.0  # its pictures carry neither stamps nor numbers
+    tick_bits = 64
+    wraps16 = False
 
     def __init__(self, index: int, settings: CaptureSettings, *, clock: Clock, colour: bool = False) -> None:
+        self.name = f"camera {index}"
         self._index = index
         self._clock = clock
         self._colour = colour
         self._device = open_device(index)
-        self.lost: dict[str, int] = {}
-        self._delivered = 0
-        self._gone = False
-        self._stopped = False
+        self._failed = 0
         try:
             self._configure(settings)
         except BaseException:
             self._device.release()
             raise
 
-    @property
-    def damage(self) -> str:
-        """Return what was lost so far, in one line, or ""."""
-        if not self._gone:
-            return ""
-        return f"camera {self._index}: gave no more pictures after {self._delivered}; is it still connected?"
+    def start(self) -> None:
+        """Do nothing: it has delivered since it was opened."""
 
-    def pictures(self) -> Iterator[Picture]:
-        """Yield the pictures as they come; ends when the camera stops delivering."""
-        frame = 0
-        failed = 0
-        while failed < _GIVE_UP_AFTER and not self._stopped:
-            grabbed = self._device.grab()
-            t_capture_s = self._clock.now_s()
-            done, image = self._device.retrieve() if grabbed else (False, None)
-            if not done or image is None:
-                failed += 1
-                frame += 1
-                continue
-            dropped = {"damaged": failed} if failed else {}
-            failed = 0
-            self._delivered += 1
-            yield Picture(
-                frame=frame, number=frame, image=self._convert(image), t_capture_s=t_capture_s, dropped=dropped
-            )
-            frame += 1
-        self._gone = not self._stopped
+    def trigger(self, timeout_s: float) -> bool:
+        """Return that a picture will come: it has a pace of its own."""
+        return True
 
-    def stop(self) -> None:
-        """Make :meth:`pictures` end at the next picture; safe from any thread."""
-        self._stopped = True
+    def fetch(self, timeout_s: float) -> Grab | None:
+        """Return the next picture; the driver decides how long that may take (10 s on Linux), not ``timeout_s``."""
+        grabbed = self._device.grab()
+        arrival_s = self._clock.now_s()
+        done, image = self._device.retrieve() if grabbed else (False, None)
+        if done and image is not None:
+            self._failed = 0
+            return Grab(self._convert(image), arrival_s=arrival_s)
+        self._failed += 1
+        if self._failed == _GIVE_UP_AFTER:
+            raise CaptureError(f"{self.name}: gave no more pictures; is it still connected?")
+        return Grab(None) if grabbed else None
 
     def close(self) -> None:
         """Give the device back; may be called more than once."""
@@ -139,13 +125,12 @@ class WebcamReader:
         # What a camera says of its size is not always true, and some open but deliver nothing: look at one picture.
         done, image = device.retrieve() if device.grab() else (False, None)
         if not done or image is None:
-            raise CaptureError(f"camera {self._index}: opens but gives no picture; is another program using it?")
+            raise CaptureError(f"{self.name}: opens but gives no picture; is another program using it?")
         self.height, self.width = image.shape[:2]
         obtained = device.get(cv2.CAP_PROP_FPS)
         known = obtained if 0 < obtained <= 2000 else settings.fps  # 0 or nonsense where the driver does not know
-        self.fps = known or ASSUMED_FPS
-        self.assumed_fps = known is None
-        self.description = f"camera {self._index}, {self.width}x{self.height}"
+        self.fps = known
+        self.description = f"{self.name}, {self.width}x{self.height}"
         self.warnings = tuple(self._surprises(settings, known))
         asked = f"{settings.webcam_width}x{settings.webcam_height}"
         if settings.fps is not None:
@@ -155,21 +140,20 @@ class WebcamReader:
 
     def _surprises(self, settings: CaptureSettings, known_fps: float | None) -> Iterator[str]:
         """Yield what differs from what was asked for, or will change by itself."""
-        camera = f"camera {self._index}"
         if settings.fps is not None and known_fps is not None and known_fps < _SLOW * settings.fps:
             yield (
-                f"{camera}: gives {known_fps:g} fps, {settings.fps:g} were asked for; 'megc-stream cameras' lists the "
-                "sizes at which it is faster"
+                f"{self.name}: gives {known_fps:g} fps, {settings.fps:g} were asked for; 'megc-stream cameras' lists "
+                "the sizes at which it is faster"
             )
         if (self.width, self.height) != (settings.webcam_width, settings.webcam_height):
             yield (
-                f"{camera}: gives {self.width}x{self.height} px, {settings.webcam_width}x{settings.webcam_height} were "
-                "asked for; 'megc-stream cameras' lists its sizes"
+                f"{self.name}: gives {self.width}x{self.height} px, {settings.webcam_width}x{settings.webcam_height} "
+                "were asked for; 'megc-stream cameras' lists its sizes"
             )
         if self._device.get(cv2.CAP_PROP_AUTO_EXPOSURE) in _AUTOMATIC:
             yield (
-                f"{camera}: automatic exposure is on: in the dark it halves the rate and blurs; add light or fix it, "
-                f"e.g. v4l2-ctl -d /dev/video{self._index} -c auto_exposure=1"
+                f"{self.name}: automatic exposure is on: in the dark it halves the rate and blurs; add light or fix "
+                f"it, e.g. v4l2-ctl -d /dev/video{self._index} -c auto_exposure=1"
             )
 
     def _convert(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -210,6 +194,30 @@ def find_webcam(name: str) -> int:
     if len({webcam.name for webcam in meant}) > 1:
         raise UsageError(f"webcam:{name}: fits several webcams; found: {names}")
     return meant[0].index
+
+
+def webcam_opener(
+    index: int, settings: CaptureSettings, *, clock: Clock, colour: bool = False
+) -> Callable[[], WebcamDevice]:
+    """Return what opens webcam ``index``, and the same webcam again when it was unplugged; as :class:`WebcamDevice`."""
+    known = {webcam.index: webcam.name for webcam in webcams()}
+    return lambda: WebcamDevice(_number_now(index, known), settings, clock=clock, colour=colour)
+
+
+def _number_now(index: int, known: Mapping[int, str]) -> int:
+    """Return the number that the webcam ``index`` has now: plugged in again, it may have got another one.
+
+    ``known`` are the names of all webcams when it was opened. One that was there then is another camera, even where
+    both are called the same.
+    """
+    name = known.get(index)
+    now = {webcam.index: webcam.name for webcam in webcams()}
+    if name is None or now.get(index) == name:
+        return index
+    for other, its_name in now.items():
+        if its_name == name and known.get(other) != name:
+            return other
+    raise CaptureError(f"camera {index}: no webcam called {name}; connect it again")
 
 
 def open_device(index: int) -> VideoDevice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
 
@@ -18,7 +19,7 @@ from megc_stream.clock import Clock, MonotonicClock
 from megc_stream.errors import CaptureError, MegcError, UsageError
 from megc_stream.face import FaceAnalyser
 from megc_stream.models import MeanModel, find_mean
-from megc_stream.output import TruthInterval
+from megc_stream.output.report_chart import TruthInterval
 from megc_stream.pipeline import Chain, Sink, Stage, run_chains
 from megc_stream.pipeline.hosting import Desk
 from megc_stream.pipeline.orders import Command
@@ -102,7 +103,10 @@ def open_reader(settings: Settings, clock: Clock) -> tuple[Source, FaceAnalyser]
             raise UsageError(
                 f"{source.info.source}: --spotting video needs a file; a live source takes --spotting causal"
             )
-        return source, FaceAnalyser(settings.face, source.info.fps, settings.model.providers)
+        source.drain()  # until all stages of all sources are ready
+        face = FaceAnalyser(settings.face, source.info.fps, settings.model.providers)
+        face.warm_up()
+        return source, face
     except BaseException:
         source.close()
         raise
@@ -110,16 +114,15 @@ def open_reader(settings: Settings, clock: Clock) -> tuple[Source, FaceAnalyser]
 
 def build_stage(name: str, settings: Settings, clock: Clock) -> Stage:
     """Make the stage of this name."""
-    model = MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
     questions = settings.vqa.answerer is not None
     match name:
         case "spotter":
-            spotter = Spotter(settings, model, clock, pass_crops=questions)
+            spotter = Spotter(settings, _model(settings), clock, pass_crops=questions)
             spotter.warm_up()
             return spotter
         case "recogniser":
             kept_s = settings.spotting.longest_s + _MARGIN_S if settings.spotting.mode == "causal" else None
-            return Recogniser(model.info.classes, kept_s, clock, pass_crops=questions)
+            return Recogniser(_model(settings).info.classes, kept_s, clock, pass_crops=questions)
         case "vqa":
             from megc_stream.vqa.asking import Asker
             from megc_stream.vqa.stage import VqaStage
@@ -127,6 +130,16 @@ def build_stage(name: str, settings: Settings, clock: Clock) -> Stage:
             served = settings.vqa.answerer != "embedded"
             return VqaStage(settings, clock, Asker(settings.vqa, clock) if served else None)
     raise UsageError(f"stage '{name}': unknown; expected one of {', '.join(stages_of(settings))}, publisher")
+
+
+def _model(settings: Settings) -> MeanModel:
+    return MeanModel(find_mean(settings.model.name), settings.model.providers, settings.model.threads)
+
+
+def _build_stages(settings: Settings, nodes: Sequence[Node], clock: Clock) -> dict[str, list[tuple[str, Stage]]]:
+    """Make all stages but the readers, by source."""
+    names = stages_of(settings)[1:]
+    return {node.name: [(name, build_stage(name, node.settings, clock)) for name in names] for node in nodes}
 
 
 def _embedded(
@@ -157,16 +170,16 @@ def _embedded(
     with ExitStack() as stack:
         context = stack.enter_context(zmq.Context())
         stack.enter_context(authenticator(context, load_security(settings.security)))
-        outputs = Outputs(settings, nodes, context, post, clock=clock, sinks=sinks, truth=truth, warn=warn)
-        stack.callback(outputs.close)
         faces: dict[str, FaceAnalyser] = {}
-        for node in nodes:
-            source, faces[node.name] = open_reader(node.settings, clock)
-            sources[node.name] = stack.enter_context(source)
-        stages = {
-            node.name: [(name, build_stage(name, node.settings, clock)) for name in stages_of(settings)[1:]]
-            for node in nodes
-        }
+        # Kernels are loaded by Python, networks by ONNX Runtime: some tenths of a second each, so both at once.
+        with ThreadPoolExecutor(1, thread_name_prefix="megc-start") as beside:
+            building = beside.submit(_build_stages, settings, nodes, clock)
+            outputs = Outputs(settings, nodes, context, post, clock=clock, sinks=sinks, truth=truth, warn=warn)
+            stack.callback(outputs.close)
+            for node in nodes:
+                source, faces[node.name] = open_reader(node.settings, clock)
+                sources[node.name] = stack.enter_context(source)
+            stages = building.result()
         chains = []
         try:
             for node in nodes:
@@ -185,9 +198,6 @@ def _embedded(
             outputs.opened(live=any(source.info.live for source in sources.values()))
             with stopping_on_signals(lambda: post(Command(id=0, name="stop"))):
                 run_chains(chains, settings.pipeline, context, outputs.tick)
-                for name, source in sources.items():
-                    if source.clock_fit is not None:
-                        outputs.note(name, str(source.clock_fit))
                 return [outputs.finish_source(node.name, sources[node.name].late) for node in nodes]
         except BaseException as error:
             try:

@@ -11,7 +11,8 @@ import typer
 from megc_stream.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
-    from megc_stream.benchmarking import FlowBench, WireBench
+    from megc_stream.benchmarking.flow_bench import FlowBench
+    from megc_stream.benchmarking.wire_bench import WireBench
 
 __all__ = ["app"]
 
@@ -57,7 +58,7 @@ def flow(
     """Compare the TV-L1 solver with OpenCV's DualTVL1, DIS and Farneback: times and errors, one thread."""
     import msgspec
 
-    from megc_stream.benchmarking import FlowBenchSettings, bench_flow
+    from megc_stream.benchmarking.flow_bench import FlowBenchSettings, bench_flow
     from megc_stream.benchmarking.textures import default_texture
     from megc_stream.cli.console import note, report_json
     from megc_stream.errors import UsageError
@@ -93,7 +94,7 @@ def wire(
     """Measure the event stream beside a slow subscriber: latency and CPU per message, by transport."""
     import msgspec
 
-    from megc_stream.benchmarking import WireBenchSettings, bench_wire
+    from megc_stream.benchmarking.wire_bench import WireBenchSettings, bench_wire
     from megc_stream.cli.console import note, report_json
     from megc_stream.errors import UsageError
 

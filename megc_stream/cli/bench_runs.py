@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from megc_stream.benchmarking import LatencyBench, LatencyProbe, histogram_svg
+from megc_stream.benchmarking.latency_bench import LatencyBench, LatencyProbe, histogram_svg
 from megc_stream.cli.analysis import analyse_graph
 from megc_stream.cli.console import note, report_json, say, warn
 from megc_stream.errors import OutputError, UsageError
@@ -47,15 +47,16 @@ def bench_run(
         settings = load_settings(config, {**overrides, **named, "capture": capture, "output": {"folder": folder}})
         if settings.pipeline.runner != "embedded":
             raise UsageError("bench: measures one process; leave pipeline.runner at 'embedded'")
-        info = MeanModel(find_mean(settings.model.name)).info
         note(f"running {', '.join(sources)} {'at its own pace' if paced else 'as fast as it goes'}")
         probe = LatencyProbe()
         analyses = analyse_graph(settings, sinks=[probe], warn=warn)
+        info = MeanModel(find_mean(settings.model.name)).info
         records = [_read_run(Path(analysis.folder)) for analysis in analyses]
         result = probe.result(
             late=sum(record.get("late") or 0 for record in records),
             k_s=settings.spotting.k_s or info.k_s,
             k_prime_s=settings.spotting.k_prime_s or info.k_prime_s,
+            whole_video=settings.spotting.mode == "video",
         )
     report_json(json_file, msgspec.to_builtins(result))
     if picture is not None:
@@ -98,6 +99,9 @@ def _print(result: LatencyBench, paced: bool) -> None:
     say(f"memory {result.rss_mb:.0f} MB at most, {result.rss_growth_mb:+.1f} MB from start to end")
     say(f"first score {result.first_score_s:.2f} s after the start of the program")
     ahead = result.lookahead
+    if ahead is None:
+        say(f"no look-ahead of the method in {result.lookahead_reason}")
+        return
     say(
         f"look-ahead of the method, not in these figures: {ahead.total:.3f} s "
         f"(pair k {ahead.pair:.3f}, smoothing {ahead.smoothing:.3f}, peak {ahead.peak:.3f})"

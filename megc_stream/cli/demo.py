@@ -11,7 +11,7 @@ from megc_stream.cli.progress import CountProgress
 from megc_stream.cli.run import analyse_with_progress, show
 from megc_stream.errors import UsageError
 from megc_stream.evaluation import Comparison, Interval, compare_with_truth, spotting_score
-from megc_stream.output import TruthInterval
+from megc_stream.output.report_chart import TruthInterval
 from megc_stream.settings import load_settings
 from megc_stream.synthesis import read_truth, synth_clip
 

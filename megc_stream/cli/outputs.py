@@ -15,7 +15,7 @@ from megc_stream.cli.public import PublicStream, is_public
 from megc_stream.cli.results import Analysis, SourceResults
 from megc_stream.clock import Clock
 from megc_stream.models import MeanModel, find_mean
-from megc_stream.output import TruthInterval
+from megc_stream.output.report_chart import TruthInterval
 from megc_stream.output.run_folder import EVENTS
 from megc_stream.packing import pack
 from megc_stream.pipeline import Sink
@@ -179,10 +179,6 @@ class Outputs:
         """Tell in the status how many messages between stages could not be understood so far."""
         if self._public is not None:
             self._public.malformed_on_links = count
-
-    def note(self, name: str, text: str) -> None:
-        """Add a sentence to the notes of a source."""
-        self._open[name].writer.note(text)
 
     def close(self, error: str = "") -> None:
         """Leave; sources that have not ended are incomplete."""

@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Self
 
 from megc_stream.cli.console import note
-from megc_stream.pipeline import Sink
+from megc_stream.pipeline.stage import Sink
 from megc_stream.records import Answer, Crop, Event, Record, StreamInfo
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["CountProgress", "RunProgress"]
 
@@ -27,35 +27,27 @@ class CountProgress:
     def __init__(self, label: str, unit: str = "frames") -> None:
         self._label = label
         self._unit = unit
-        self._terminal = sys.stderr.isatty()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not self._terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task(label, total=None, speed="")
+        self._bar = _bar(label) if sys.stderr.isatty() else None
         self._began_s = self._said_s = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self._bar is not None:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def __call__(self, done: int, total: int | None) -> None:
         """Show ``done`` of ``total`` (None when unknown)."""
         now_s = time.monotonic()
         speed = f"{done / max(now_s - self._began_s, 1e-3):.0f} {self._unit}/s"
-        self._bar.update(self._task, completed=done, total=total, speed=speed)
-        if not self._terminal and now_s - self._said_s >= _PLAIN_EVERY_S:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, total=total, speed=speed)
+        elif now_s - self._said_s >= _PLAIN_EVERY_S:
             self._said_s = now_s
             note(f"{self._label}: {done}{f' of {total}' if total else ''} {self._unit}, {speed}")
 
@@ -74,10 +66,28 @@ class CountProgress:
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""
-        if self._terminal:
+        if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
             note(text)
+
+
+def _bar(label: str) -> Progress:
+    """Return a bar with one task."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    bar.add_task(label, total=None, speed="")
+    return bar
 
 
 class RunProgress(Sink):

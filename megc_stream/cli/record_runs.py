@@ -17,7 +17,6 @@ from megc_stream.cli.console import note, report_json, say, warn
 from megc_stream.cli.progress import CountProgress
 from megc_stream.cli.signals import stopping_on_signals
 from megc_stream.errors import OutputError, UsageError
-from megc_stream.output.exports import export_recording
 from megc_stream.output.player import Player
 from megc_stream.output.recorder import record_stream
 from megc_stream.output.recording import Fsync, RecordingHeader, RecordingReader, RecordingWriter
@@ -182,6 +181,8 @@ def _lines(summary: RecordingSummary) -> Iterator[str]:
 
 def export_command(file: Path, out: Path, *, media: str, overwrite: bool) -> None:
     """Export the events of a recording; see :func:`megc_stream.cli.record.export`."""
+    from megc_stream.output.exports import export_recording
+
     with RecordingReader(file) as reader:
         count = export_recording(reader, out, overwrite=overwrite, media=media)
     note(f"{count} {'revisions' if out.suffix == '.jsonl' else 'events'}")

@@ -12,8 +12,9 @@ import msgspec
 from megc_stream.clock import Clock
 from megc_stream.errors import CaptureError
 from megc_stream.models import MeanModel, model_path, sha256_of
-from megc_stream.output import RunModel, RunStatus, RunWriter, TruthInterval
-from megc_stream.output.run_record import without_password
+from megc_stream.output.report_chart import TruthInterval
+from megc_stream.output.run_record import RunStatus, without_password
+from megc_stream.output.writer import RunModel, RunWriter
 from megc_stream.pipeline import Sink
 from megc_stream.records import Crop, Event, Record, Score, StreamEnd, StreamInfo, frames_of
 from megc_stream.settings import Settings

@@ -10,7 +10,7 @@ from megc_stream.cli.analysis import Analysis, analyse_graph
 from megc_stream.cli.console import note, report_json, say, warn
 from megc_stream.cli.progress import CountProgress, RunProgress
 from megc_stream.errors import UsageError
-from megc_stream.output import TruthInterval
+from megc_stream.output.report_chart import TruthInterval
 from megc_stream.settings import Settings
 
 __all__ = ["analyse_with_progress", "parse_speed", "run_command", "show"]

@@ -10,7 +10,6 @@ import typer
 
 from megc_stream.cli.console import note, report_json, say
 from megc_stream.cli.options import JsonOption
-from megc_stream.cli.progress import CountProgress
 from megc_stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ def mean_command(
     """
     import json
 
+    from megc_stream.cli.progress import CountProgress
     from megc_stream.training import DataOptions, train_on_data
     from megc_stream.training.train import PUBLISHED
 
@@ -106,6 +106,7 @@ def synthetic_command(
     cache: CacheOption = None,
 ) -> None:
     """Train MEAN on synthetic clips of portraits, score it on persons it never saw, write model and card."""
+    from megc_stream.cli.progress import CountProgress
     from megc_stream.training import train_synthetic
 
     with CountProgress("training", "steps") as progress:
@@ -164,6 +165,7 @@ def vqa_command(
 
     The adapter is in OUT/adapter: 'megc-stream vqa serve --model MODEL --lora NAME=OUT/adapter' serves it by name.
     """
+    from megc_stream.cli.progress import CountProgress
     from megc_stream.training.vqa_lora import LoraOptions
     from megc_stream.training.vqa_training import VqaOptions, train_vqa
     from megc_stream.vqa.media import parse_inputs

@@ -88,7 +88,7 @@ def serve_command(
     options: ServeOptions, settings: VqaSettings, *, dry_run: bool, force: bool, json_file: str | None
 ) -> None:
     """Print the line and become it; see :func:`megc_stream.cli.vqa.serve`."""
-    plan = serve_plan(options, settings)
+    plan = serve_plan(options, settings, dry_run=dry_run)
     report_json(json_file, {**msgspec.to_builtins(plan), "line": plan.line()})
     if json_file != "-":
         say(plan.line())
@@ -112,15 +112,24 @@ def serve_command(
         raise MegcError(f"{plan.command[0]}: cannot be started ({error.strerror}); name vLLM with --vllm") from error
 
 
-def serve_plan(options: ServeOptions, settings: VqaSettings) -> ServePlan:
+def serve_plan(options: ServeOptions, settings: VqaSettings, *, dry_run: bool = False) -> ServePlan:
     """Return the line for the options, with version and memory looked up.
+
+    With ``dry_run`` it is a problem like others that vLLM is not there: the line names it as it was given.
 
     Raises
     ------
     UsageError
         vLLM, the model's folder or a LoRA's is not there, or the server would be open to others without a key.
     """
-    binary = _binary(options.vllm)
+    problems = []
+    try:
+        binary = _binary(options.vllm)
+    except UsageError as error:
+        if not dry_run:
+            raise
+        binary = options.vllm or Path("vllm")
+        problems.append(str(error))
     local = Path(options.model).is_dir()
     if not local and not re.fullmatch(_REPOSITORY, options.model):
         raise UsageError(
@@ -156,7 +165,6 @@ def serve_plan(options: ServeOptions, settings: VqaSettings) -> ServePlan:
     version = _version(binary)
     device, memory_bytes = _device()
     needed_bytes = _needed_bytes(options.model)
-    problems = []
     if version and _parts(version) < _LEAST:
         problems.append(
             f"{binary}: vLLM {version} is too old; expected at least {'.'.join(map(str, _LEAST))}, whose answers can "

@@ -12,7 +12,6 @@ import msgspec
 
 from megc_stream.capture.folder import IMAGE_SUFFIXES, image_size, numbered_images
 from megc_stream.capture.source import ASSUMED_FPS
-from megc_stream.capture.video import VideoReader
 from megc_stream.datasets.findings import Log
 from megc_stream.datasets.records import Recording
 from megc_stream.datasets.sheets import SHEET_SUFFIXES
@@ -137,6 +136,8 @@ def read_recording(place: Place, log: Log) -> Recording | None:
 
 
 def _read_video(place: Place, name: str, log: Log) -> Recording | None:
+    from megc_stream.capture.video import VideoReader
+
     try:
         reader = VideoReader(str(place.path), name=name, colour=False)
     except CaptureError as error:

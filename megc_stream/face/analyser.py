@@ -115,8 +115,6 @@ class _Face:
     interocular_px: float
     outer_eyes_px: float
     look: _Look | None = None
-    extent: _Box | None = None
-    """What is looked at, in patch px; None is everything, as it is where nobody knows yet."""
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True):
@@ -220,16 +218,20 @@ class FaceAnalyser:
         is needed, the rest is decoded then. It does not change as long as it is about right.
         """
         face = self._face
-        if face is None or face.extent is None:
+        if face is None:
             self._region = None
             return None
-        x_low, y_low, x_high, y_high = _seen_through(invert(face.to_patch), face.extent)
-        margin = _REGION_MARGIN * (x_high - x_low)
-        wanted = self._in_picture((x_low, y_low, x_high, y_high), 1)
-        generous = self._in_picture((x_low - margin, y_low - margin, x_high + margin, y_high + margin), _REGION_GRID_PX)
+        patch, crop = (_seen_through(invert(to)) for to in (face.to_patch, compose(face.to_crop, face.to_patch)))
+        around = 2.0 * face.shrink  # what is averaged before it is sampled comes in blocks
+        wanted = _grown(_joined(patch, crop), around)
         kept = self._region
-        if kept is None or not contains(kept, wanted) or _area(kept) > _REGION_MOST * _area(generous):
-            self._region = generous
+        generous = _grown(wanted, _REGION_MARGIN * (wanted[2] - wanted[0]))
+        if (
+            kept is None
+            or not contains(kept, self._in_picture(wanted, 1))
+            or _area(kept) > _REGION_MOST * _area(generous)
+        ):
+            self._region = self._in_picture(generous, _REGION_GRID_PX)
         return self._region
 
     def process(self, frame: Frame) -> Crop:
@@ -317,7 +319,6 @@ class FaceAnalyser:
             return None
         self._segment += 1
         face = _first_look(mesh, grey, frame.frame)
-        face.extent = self._extent(mesh.points, face.to_patch)
         face.turned = self._is_turned(mesh.points)
         return face
 
@@ -348,9 +349,8 @@ class FaceAnalyser:
         return _Look(frame.frame, interval_s, face.to_patch, face.to_crop, patch, seen)
 
     def _landmarks(self, frame: Frame, near: NDArray[np.float32]) -> Mesh | None:
-        reads = self._model.reads(near)
-        there = contains(frame.region, None if reads is None else self._in_picture(reads, 1))
-        return self._model.follow(frame.image if there else frame.whole(), near)
+        # What the model looks at is twice as large as the crop, and key frames are few: no reason to decode it always.
+        return self._model.follow(frame.whole(), near)
 
     def _in_picture(self, box: _Box, step_px: int) -> Region:
         """Return the part of a box that lies in the picture, in whole steps of a grid."""
@@ -359,14 +359,6 @@ class FaceAnalyser:
         x_high, y_high = (math.ceil(value / step_px) * step_px for value in box[2:])
         x_low, y_low = low
         return x_low, y_low, min(x_high, width), min(y_high, height)
-
-    def _extent(self, points: NDArray[np.float32], to_patch: Affine) -> _Box | None:
-        """Return the box in patch px of all that is looked at: patch, crop, and what the landmark model reads."""
-        reads = self._model.reads(points)
-        if reads is None:
-            return None
-        x_low, y_low, x_high, y_high = _seen_through(to_patch, reads)
-        return min(x_low, 0), min(y_low, 0), max(x_high, PATCH_PX), max(y_high, PATCH_PX)
 
     def _settle(self, face: _Face, look: _Look) -> bool:
         """Compare with the landmarks of the last key frame; False when there was no face or it was elsewhere."""
@@ -390,7 +382,6 @@ class FaceAnalyser:
         face.shrink = _steady_shrink(face.shrink, scale_of(face.to_patch))
         face.eye_opening = landmarks.eye_opening(seen.points)
         face.turned = self._is_turned(seen.points)
-        face.extent = self._extent(seen.points, look.to_patch)
         return True
 
     def _is_turned(self, points: NDArray[np.float32]) -> bool:
@@ -494,16 +485,24 @@ def _sharpness(image: NDArray[np.uint8]) -> float:
     return squares / image.size - mean * mean
 
 
-def _seen_through(matrix: Affine, box: _Box) -> _Box:
-    """Return the box around a box that a map has turned."""
-    (a, b, x), (c, d, y) = matrix.tolist()
-    corners = [(x + a * u + b * v, y + c * u + d * v) for u in box[::2] for v in box[1::2]]
+def _seen_through(to_frame: Affine) -> _Box:
+    """Return the box around patch or crop in the frame."""
+    (a, b, x), (c, d, y) = to_frame.tolist()
+    corners = [(x + a * u + b * v, y + c * u + d * v) for u in (0, PATCH_PX) for v in (0, PATCH_PX)]
     across, down = zip(*corners, strict=True)
     return min(across), min(down), max(across), max(down)
 
 
-def _area(region: Region) -> int:
-    return (region[2] - region[0]) * (region[3] - region[1])
+def _joined(one: _Box, other: _Box) -> _Box:
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
+def _grown(box: _Box, by: float) -> _Box:
+    return box[0] - by, box[1] - by, box[2] + by, box[3] + by
+
+
+def _area(box: _Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _eyes_changed(patch: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:

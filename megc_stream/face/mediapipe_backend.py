@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from megc_stream.errors import MissingExtraError, ModelError
 from megc_stream.face.mesh import Mesh, choose_face
-from megc_stream.records import Region
 from megc_stream.settings import FaceSettings
 
 __all__ = ["MediapipeMesh"]
@@ -83,10 +82,6 @@ class MediapipeMesh:
         faces = self._all_faces(image)
         chosen = choose_face([_box(points) for points in faces], len(faces), previous)
         return None if chosen is None else Mesh(faces[chosen], 1.0)
-
-    def reads(self, previous: NDArray[np.float32]) -> Region | None:
-        """See :meth:`megc_stream.face.mesh.LandmarkModel.reads`: the package looks at all of the picture."""
-        return None
 
     def _all_faces(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Return the (478, 3) landmarks of every face, largest first."""

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from megc_stream.errors import ModelError
 from megc_stream.face.warp import Affine, invert, sample, scale_of, similarity, transform
 from megc_stream.models import OnnxModel, model_path
-from megc_stream.records import Region
 
 __all__ = [
     "Detection",
@@ -34,8 +33,6 @@ __all__ = [
 Image = NDArray[np.uint8]
 
 _DETECTOR_PX, _MESH_PX = 128, 192
-_MESH_ENDS = (-4.0, _MESH_PX + 4.0)
-"""A little more than the input: what is averaged before it is sampled comes in blocks."""
 _SAME_FACE_OVERLAP = 0.3
 _REGION_SCALE = 1.5
 
@@ -81,10 +78,6 @@ class LandmarkModel(Protocol):
 
     def follow(self, image: Image, previous: NDArray[np.float32]) -> Mesh | None:
         """Return the face that was at the (478, >=2) landmarks ``previous`` a moment ago, or None."""
-        ...
-
-    def reads(self, previous: NDArray[np.float32]) -> Region | None:
-        """Return what :meth:`follow` looks at of the picture; None is all of it. It may reach beyond the picture."""
         ...
 
 
@@ -163,12 +156,6 @@ class FaceMesh:
     def follow(self, image: Image, previous: NDArray[np.float32]) -> Mesh | None:
         """Return the mesh of the face whose landmarks were ``previous`` a moment ago; None if there is no face now."""
         return self._locate(image, _mesh_region(previous))
-
-    def reads(self, previous: NDArray[np.float32]) -> Region | None:
-        """See :meth:`LandmarkModel.reads`."""
-        corners = transform(invert(_mesh_region(previous)), np.array([[x, y] for x in _MESH_ENDS for y in _MESH_ENDS]))
-        (left, top), (right, bottom) = np.floor(corners.min(axis=0)).tolist(), np.ceil(corners.max(axis=0)).tolist()
-        return int(left), int(top), int(right), int(bottom)
 
     def _locate(self, image: Image, to_input: Affine) -> Mesh | None:
         pixels = _as_rgb(sample(image, to_input, (_MESH_PX, _MESH_PX)))

@@ -109,11 +109,14 @@ class View:
         """
         (x_low, x_high), (y_low, y_high) = self._spans
         if factor != self._factor or x[0] < x_low or x[1] > x_high or y[0] < y_low or y[1] > y_high:
-            x_low, x_high = _widened(x, self.image.shape[1], factor)
-            y_low, y_high = _widened(y, self.image.shape[0], factor)
+            self.pixels(x, y)
+            height, width = self.image.shape[:2]
+            left, top, right, bottom = self._region or (0, 0, width, height)
+            x_low, x_high = _widened(x, (left, right), factor)
+            y_low, y_high = _widened(y, (top, bottom), factor)
             blocks = max((x_high - x_low) // factor, 1), max((y_high - y_low) // factor, 1)
-            part = self.pixels((x_low, x_high), (y_low, y_high))[y_low:y_high, x_low:x_high]
-            if factor < _LEAST_OWN_FACTOR or part.ndim != 2:
+            part = self.image[y_low:y_high, x_low:x_high]
+            if factor < _LEAST_OWN_FACTOR or part.ndim != 2 or min(part.shape) < factor:
                 self._small = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
             else:
                 self._small = np.empty(blocks[::-1], np.uint8)
@@ -147,11 +150,12 @@ def _block_means(part, factor, sums, out):  # type: ignore[no-untyped-def]
             row[x] = np.uint8(np.float32(total) * share + np.float32(0.5))
 
 
-def _widened(span: tuple[int, int], extent: int, factor: int) -> tuple[int, int]:
-    """Return a little more than asked for: the next sample is some px beside this one."""
+def _widened(span: tuple[int, int], bounds: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Return a little more than asked for, in whole blocks: the next sample is some px beside this one."""
     low, high = span
+    first, last = -(-bounds[0] // factor) * factor, max(bounds[1] // factor, 1) * factor
     margin = ((high - low) // (_MARGIN * factor) + 1) * factor
-    return max(low - margin, 0), max(min(high + margin, max(extent // factor, 1) * factor), high)
+    return min(max(low - margin, first), low), max(min(high + margin, last), high)
 
 
 def sample(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from megc_stream.errors import OutputError
 from megc_stream.output._files import LineFile, writing
+from megc_stream.output.arrow_columns import floats, integers, string_lists, strings
 from megc_stream.records import Annotation, Event, Score, Trace
 
 __all__ = ["AnnotationTable", "IntervalTable", "ScoreTable", "is_confirmed", "is_settled"]
@@ -140,7 +141,6 @@ class ScoreTable:
             ],
             metadata=dict(metadata),
         )
-        pa.array([0.0])  # imports pandas where it is installed: now, and not in the middle of a stream
         self._rows: list[tuple[float | None, Score]] = []
         self._groups: deque[tuple[list[int], Any]] = deque()  # frames and table of groups that wait for their traces
         self._traces: dict[int, Trace] = {}
@@ -184,19 +184,23 @@ class ScoreTable:
     def _form_group(self) -> None:
         rows, self._rows = self._rows, []
         scores = [score for _, score in rows]
-        columns: dict[str, list[Any]] = {
-            "frame": [score.frame for score in scores],
-            "number": [score.number for score in scores],
-            "t_s": [t_s for t_s, _ in rows],
-            "spot": [score.spot for score in scores],
-            "smoothed": [None] * len(rows),
-            "threshold": [None] * len(rows),
-            "reason": [score.reason for score in scores],
-            "flags": [list(score.flags) for score in scores],
-        }
-        for index, name in enumerate(self._classes):
-            columns[f"recog_{name}"] = [score.recog[index] if score.recog else None for score in scores]
-        self._groups.append((columns["frame"], pa.table(columns, schema=self._schema)))
+        frames = [score.frame for score in scores]
+        later = floats([None] * len(rows))  # smoothed score and threshold
+        columns = [
+            integers(frames),
+            integers([score.number for score in scores]),
+            floats([t_s for t_s, _ in rows]),
+            floats([score.spot for score in scores]),
+            later,
+            later,
+            strings([score.reason for score in scores]),
+            string_lists([score.flags for score in scores]),
+            *(
+                floats([score.recog[index] if score.recog else None for score in scores])
+                for index in range(len(self._classes))
+            ),
+        ]
+        self._groups.append((frames, pa.Table.from_arrays(columns, schema=self._schema)))
 
     def _write_groups(self, to_frame: int | None) -> None:
         while self._groups and (to_frame is None or self._groups[0][0][-1] <= to_frame):
@@ -207,7 +211,7 @@ class ScoreTable:
                 ("threshold", [trace.threshold if trace else None for trace in traces]),
             ):
                 position = self._schema.get_field_index(name)
-                group = group.set_column(position, self._schema.field(name), pa.array(values, pa.float64()))
+                group = group.set_column(position, self._schema.field(name), floats(values))
             self._written_to = frames[-1]
             # A trace may lack its score, e.g. within a gap: it must not stay behind.
             self._traces = {frame: trace for frame, trace in self._traces.items() if frame > self._written_to}

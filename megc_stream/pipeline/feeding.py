@@ -97,6 +97,8 @@ class Feed:
                 sink.advance(header.stage, header.frame)
             for what, duration_s in header.costs.items():
                 sink.observe(what, duration_s)
+            if header.note:
+                sink.note(header.note)
 
     def _late_answers(self, header: Header, records: Sequence[Record]) -> None:
         """Deliver the answers of a served model in a message that was had before: they come whenever they come."""

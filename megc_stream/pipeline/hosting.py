@@ -42,7 +42,8 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     ``frame`` is the newest frame that the message depends on. ``costs`` are durations in seconds: of the stage, and
     ``capture``, the reader's wait for a frame with its decoding. ``state`` is "mark" for a message that asks for a
     snapshot, "jump" for one whose number follows on nothing (a live reader began anew), "end" for the last one,
-    "failed" where a stage gave up. ``late`` counts the frames released more than 50 ms after their deadline.
+    "failed" where a stage gave up. The reader's last message says what is known at the end: ``late`` counts the frames
+    released more than 50 ms after their deadline, ``note`` is a sentence on the source ("" for none).
     """
 
     source: str
@@ -52,6 +53,7 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     costs: dict[str, float] = {}
     state: Literal["running", "mark", "jump", "end", "failed"] = "running"
     late: int = 0
+    note: str = ""
 
 
 unpack_header = Unpacker[Header](Header)
@@ -399,10 +401,15 @@ class ReaderHost:
         frames = self._source.frames()
         since_mark = 0
         last = self.frame
+        looked_at = None
         while (taken := self._next_frame(frames)) is not None:
             frame, wait_s = taken
             begin_s = time.perf_counter()
             crop = self._face.process(frame)
+            region = self._face.region
+            if region != looked_at:
+                self._source.look_at(region)
+                looked_at = region
             last = crop.frame
             n += 1
             records = [*self._desk.take(crop), crop]
@@ -417,7 +424,8 @@ class ReaderHost:
                 n += 1
                 self._keep(n, msgspec.msgpack.encode(_Place(last, self._face.snapshot())))
                 yield Header(self._name, "reader", n, last, state="mark"), []
-        end = Header(self._name, "reader", n + 1, last, state="end", late=self._source.late)
+        note = "" if self._source.clock_fit is None else str(self._source.clock_fit)
+        end = Header(self._name, "reader", n + 1, last, state="end", late=self._source.late, note=note)
         yield end, [pack(self._source.end)]
 
     def _next_frame(self, frames: Iterator[Frame]) -> tuple[Frame, float] | None:

@@ -49,6 +49,10 @@ class Sink(Protocol):
         """Note how long ``stage`` worked on one record, seconds."""
         return
 
+    def note(self, text: str) -> None:
+        """Take a sentence on the source that is known at its end."""
+        return
+
     def tick(self) -> None:
         """Do what is due by the clock; called at least every 100 ms."""
         return

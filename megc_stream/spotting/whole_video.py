@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.signal import find_peaks
 
 from megc_stream.errors import UsageError
 
@@ -28,6 +27,9 @@ def smooth_scores(scores: ArrayLike, k_prime: int) -> NDArray[np.float64]:
 
 def find_intervals(smoothed: NDArray[np.float64], k_prime: int, p: float) -> tuple[float, Peaks]:
     """Return the threshold mean + p (max - mean) of smoothed scores, and the peaks above it, at least k' apart."""
+    # SciPy takes a second to load: not before it is needed, at the end of a video.
+    from scipy.signal import find_peaks
+
     threshold = float(smoothed.mean() + p * (smoothed.max() - smoothed.mean()))
     peaks, _ = find_peaks(smoothed, height=threshold, distance=k_prime)
     return threshold, [int(peak) for peak in peaks]

@@ -3,8 +3,7 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from megc_stream.benchmarking import FlowBench, FlowBenchSettings, bench_flow
-from megc_stream.benchmarking.flow_bench import STREAMING, single_thread
+from megc_stream.benchmarking.flow_bench import STREAMING, FlowBench, FlowBenchSettings, bench_flow, single_thread
 from megc_stream.benchmarking.flow_sequences import CASES
 from megc_stream.errors import UsageError
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from megc_stream.benchmarking import LatencyBench, LatencyProbe, histogram_svg, latency_bench
+from megc_stream.benchmarking import latency_bench
+from megc_stream.benchmarking.latency_bench import LatencyBench, LatencyProbe, histogram_svg
 from megc_stream.errors import UsageError
 from megc_stream.records import Crop, Score, StreamEnd, StreamInfo
 
@@ -106,9 +107,18 @@ def test_the_look_ahead_is_that_of_the_events(time: Time) -> None:
     probe = LatencyProbe()
     feed(probe, time, 3.0)
     ahead = result_of(probe).lookahead
+    assert ahead is not None
     # k = 10 and k' = 19 frames: 10 + (19 - 1) + 19.
     assert (ahead.pair, ahead.smoothing, ahead.peak, ahead.total) == pytest.approx((0.1, 0.18, 0.19, 0.47))
-    assert result_of(probe).lookahead_s == ahead.total
+    assert (result_of(probe).lookahead_s, result_of(probe).lookahead_reason) == (ahead.total, "")
+
+
+def test_whole_video_mode_has_no_look_ahead(time: Time) -> None:
+    probe = LatencyProbe()
+    feed(probe, time, 3.0)
+    result = probe.result(late=0, k_s=K, k_prime_s=K_PRIME, whole_video=True)
+    assert (result.lookahead_s, result.lookahead) == (None, None)
+    assert "at the end of the video" in result.lookahead_reason
 
 
 def test_several_sources_add_up(time: Time) -> None:

@@ -168,8 +168,8 @@ def test_pauses_between_attempts_grow_and_end(clock: ManualClock) -> None:
 
     reader = CameraReader(open_device, CaptureSettings(reconnect_s=30.0), clock=clock)
     list(reader.pictures())
-    assert np.diff(attempts_s[1:]).tolist() == pytest.approx([0.5, 1, 2, 4, 5, 5, 5, 5, 5])
-    assert clock.now_s() - attempts_s[1] < 35
+    assert np.diff(attempts_s[1:]).tolist() == pytest.approx([0.5, 1, 2, 4, 5, 5, 5, 5, 2.25])
+    assert clock.now_s() - attempts_s[1] == pytest.approx(30 - 0.25)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_camera_that_waits_for_pulses_may_be_silent(clock: ManualClock) -> Non
 
 def test_another_size_after_coming_back_is_an_error(clock: ManualClock) -> None:
     reader = reader_of(clock, FakeDevice(clock, [picture(0), GONE]), FakeDevice(clock, [], width=8))
-    with pytest.raises(CaptureError, match=r"came back with 8x4 px, expected 6x4; set capture\.camera\.width"):
+    with pytest.raises(CaptureError, match=r"came back with 8x4 px, expected 6x4; keep its size"):
         list(reader.pictures())
 
 

@@ -11,7 +11,7 @@ from stamped_media import HEIGHT, WIDTH, FakeCamera, read_stamp, stamped, write_
 
 from megc_stream.capture import Source, open_source
 from megc_stream.capture import live as live_module
-from megc_stream.capture import opening as opening_module
+from megc_stream.capture import video as video_module
 from megc_stream.capture import webcam as webcam_module
 from megc_stream.capture.live import LiveBuffer
 from megc_stream.capture.source import Picture
@@ -32,7 +32,7 @@ def picture(frame: int, **dropped: int) -> Picture:
 def open_camera(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Source]:
     def open_it(camera: FakeCamera, **settings: float) -> Source:
         monkeypatch.setattr(webcam_module, "open_device", lambda index: camera)
-        return open_source("0", CaptureSettings(**settings), clock=ManualClock())
+        return open_source("0", CaptureSettings(**{"reconnect_s": 0, **settings}), clock=ManualClock())
 
     return open_it
 
@@ -55,6 +55,20 @@ def test_a_full_buffer_drops_the_oldest_and_says_so() -> None:
     assert not buffer.exhausted
     buffer.finish()
     assert buffer.exhausted
+
+
+def test_at_the_beginning_more_may_wait() -> None:
+    buffer = LiveBuffer(2, settling=5)
+    for frame in range(5):
+        buffer.put(picture(frame))
+    first = buffer.get(0)
+    assert first is not None
+    assert (first.frame, first.dropped) == (0, {})
+    buffer.put(picture(5))
+    second, third = buffer.get(0), buffer.get(0)
+    assert second is not None
+    assert third is not None
+    assert (second.frame, second.dropped, third.frame) == (4, {"overrun": 3}, 5)
 
 
 def test_an_error_comes_out_after_the_pictures_before_it() -> None:
@@ -87,6 +101,55 @@ def test_a_slow_consumer_loses_the_oldest_frames_and_is_told(open_camera: Callab
     assert [frame.dropped for frame in rest] == [{"overrun": 51}] + [{}] * 7
 
 
+def test_what_comes_before_the_first_frame_is_asked_for_is_thrown_away(
+    open_camera: Callable[..., Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, asked = threading.Event(), threading.Event()
+    get = LiveBuffer.get
+
+    def watched(buffer: LiveBuffer, timeout_s: float) -> Picture | None:
+        asked.set()
+        return get(buffer, timeout_s)
+
+    def on_grab(index: int) -> None:
+        if index == 40:
+            reached.set()
+            assert asked.wait(WAIT_S)
+
+    monkeypatch.setattr(LiveBuffer, "get", watched)
+    with open_camera(FakeCamera(60, on_grab=on_grab, unreadable=[38, 39, 50]), live_queue_s=0.9) as source:
+        source.drain()
+        source.drain()
+        assert reached.wait(WAIT_S)
+        frames = list(source.frames())
+    assert [(frame.frame, frame.number) for frame in frames] == [(n, n) for n in (*range(10), *range(11, 20))]
+    assert [read_stamp(frame.image) for frame in frames] == [*range(40, 50), *range(51, 60)]
+    assert {n: frame.dropped for n, frame in enumerate(frames) if frame.dropped} == {10: {"incomplete": 1}}
+    assert source.end.frames == 19
+
+
+def test_a_source_that_is_drained_can_be_left(open_camera: Callable[..., Source]) -> None:
+    reached = threading.Event()
+    camera = FakeCamera(10**9, on_grab=lambda index: reached.set() if index == 50 else None)
+    with open_camera(camera) as source:
+        source.drain()
+        assert reached.wait(WAIT_S)
+    assert camera.released >= 1
+    assert source.end.reason == "stopped"
+    source.drain()
+
+
+def test_an_error_while_it_is_drained_reaches_the_consumer(open_camera: Callable[..., Source]) -> None:
+    def on_grab(index: int) -> None:
+        if index == 2:
+            raise OSError("the bus is gone")
+
+    with open_camera(FakeCamera(8, on_grab=on_grab)) as source:
+        source.drain()
+        with pytest.raises(OSError, match="the bus is gone"):
+            list(source.frames())
+
+
 def test_an_unreadable_picture_is_counted(open_camera: Callable[..., Source]) -> None:
     with open_camera(FakeCamera(8, unreadable=[3, 4]), live_queue_s=5) as source:
         frames = list(source.frames())
@@ -94,11 +157,11 @@ def test_an_unreadable_picture_is_counted(open_camera: Callable[..., Source]) ->
         (0, {}),
         (1, {}),
         (2, {}),
-        (5, {"damaged": 2}),
+        (5, {"incomplete": 2}),
         (6, {}),
         (7, {}),
     ]
-    assert source.end.message == "camera 0: gave no more pictures after 6; is it still connected?"
+    assert source.end.message == "camera 0: gave no more pictures; is it still connected?"
 
 
 def test_an_error_in_the_grabbing_thread_reaches_the_consumer(open_camera: Callable[..., Source]) -> None:
@@ -221,7 +284,7 @@ def test_a_network_stream_is_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert network
         return VideoReader(str(path), name=name)
 
-    monkeypatch.setattr(opening_module, "VideoReader", reader)
+    monkeypatch.setattr(video_module, "VideoReader", reader)
     clock = ManualClock(7.0)
     address = "rtsp://me:secret@camera.invalid/room1/left.sdp"
     with open_source(address, CaptureSettings(live_queue_s=5), clock=clock) as source:

@@ -37,6 +37,8 @@ def outside_load() -> Iterator[None]:
 class Carrier:
     """Stands for the face analysis: a crop that carries the stamp of its frame."""
 
+    region = None
+
     def __init__(self, *, slow: bool) -> None:
         self._slow = slow
 

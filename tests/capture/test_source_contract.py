@@ -96,7 +96,15 @@ MEDIA = {
     "bmp": Medium(images("f{}.BMP", range(COUNT)), fps=200.0, settings={"fps": 200.0}),
     "tif": Medium(images("f{}.tif", range(COUNT)), fps=30.0),
     "png-gaps": Medium(images("f{}.png", GAPS), fps=30.0, first_number=3, frames=tuple(n - 3 for n in GAPS)),
-    "webcam": Medium(lambda folder: "0", fps=30.0, live=True, name="camera0", counted=False, ends="damaged"),
+    "webcam": Medium(
+        lambda folder: "0",
+        fps=30.0,
+        live=True,
+        name="camera0",
+        counted=False,
+        ends="damaged",
+        settings={"reconnect_s": 0},
+    ),
     "pylon-emulated": Medium(
         emulated,
         fps=200.0,
@@ -279,6 +287,21 @@ def test_close_is_idempotent_and_final(medium: Medium, opened: Callable[..., Sou
     assert list(iterator) == []
     if medium.stamps:
         assert read_stamp(image) == 0
+
+
+def test_a_source_that_is_drained_and_never_read_is_closed_as_usual(opened: Callable[..., Source]) -> None:
+    with opened() as source:
+        source.drain()
+    assert source.end.reason == "stopped"
+    assert source.end.frames == 0
+
+
+def test_draining_a_file_takes_nothing(medium: Medium, opened: Callable[..., Source]) -> None:
+    if medium.live:
+        pytest.skip("a live source begins when it is read; what came before is gone")
+    with opened() as source:
+        source.drain()
+        assert [frame.frame for frame in source.frames()] == list(medium.frames)
 
 
 def test_frames_are_read_once(opened: Callable[..., Source]) -> None:

@@ -140,6 +140,18 @@ def test_bench_throughput_prints_how_much_faster_than_real_time(command: Command
     assert "capture to score" not in done.out, "at full speed it only says how long the queues are"
 
 
+def test_bench_in_whole_video_mode_says_when_events_are_known(
+    command: Command, clip: Path, tmp_path: Path, at_once: None
+) -> None:
+    (tmp_path / "video.toml").write_text('[spotting]\nmode = "video"\n')
+    done = command("bench", "throughput", clip, "--seconds", "1.5", "--config", "video.toml", "--json", "v.json")
+    assert done.code == 0, done.err
+    result = json.loads((tmp_path / "v.json").read_text())
+    assert (result["lookahead_s"], result["lookahead"]) == (None, None)
+    assert result["lookahead_reason"].startswith("whole-video mode: an event is known at the end of the video")
+    assert "no look-ahead of the method in whole-video mode: " in done.out
+
+
 def test_bench_latency_needs_more_than_two_seconds(command: Command, clip: Path) -> None:
     done = command("bench", "latency", clip, "--seconds", "0.5")
     assert done.code == 2

@@ -383,6 +383,21 @@ def test_serve_prints_the_line(command: Command, vllm: Path) -> None:
     assert "--server http://127.0.0.1:8000/v1 --model Qwen/Qwen2.5-VL-3B-Instruct" in done.err
 
 
+@pytest.mark.parametrize(("given", "named"), [((), "vllm"), (("--vllm", "env/bin/vllm"), "env/bin/vllm")])
+def test_a_dry_run_prints_the_line_without_vllm_too(
+    command: Command, vllm: Path, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], named: str
+) -> None:
+    monkeypatch.setenv("PATH", str(vllm.parent.parent))
+    done = command("vqa", "serve", *given, "--dry-run")
+    assert done.code == 0, done.err
+    assert f" {named} serve Qwen/Qwen2.5-VL-3B-Instruct --host 127.0.0.1 --port 8000 " in done.out
+    assert "install vLLM into an environment of its own" in done.err
+    done = command("vqa", "serve", *given)
+    assert done.code == 2
+    assert done.out == ""
+    assert "install vLLM into an environment of its own" in done.err
+
+
 def test_an_ipv6_address_is_told_as_such(command: Command, vllm: Path) -> None:
     done = command("vqa", "serve", "--vllm", vllm, "--dry-run", "--host", "::1")
     assert done.code == 0, done.err

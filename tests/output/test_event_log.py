@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megc_stream.errors import OutputError
-from megc_stream.output import EventLog, EventMerger
 from megc_stream.output._files import LineFile
+from megc_stream.output.event_log import EventLog, EventMerger
 from megc_stream.records import Event
 
 MakeEvent = Callable[..., Event]

@@ -12,7 +12,7 @@ import pytest
 
 from megc_stream.clock import ManualClock
 from megc_stream.errors import UsageError
-from megc_stream.output import EventLog
+from megc_stream.output.event_log import EventLog
 from megc_stream.output.exports import export_recording, read_timeline
 from megc_stream.output.recording import RecordingHeader, RecordingLoss, RecordingReader, RecordingWriter
 from megc_stream.output.recording_summary import RecordingSummary, summarise

@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 
 from megc_stream.clock import ManualClock
-from megc_stream.output import RunModel, RunWriter
 from megc_stream.output.run_folder import ANNOTATIONS
+from megc_stream.output.writer import RunModel, RunWriter
 from megc_stream.records import Annotation, StreamInfo
 from megc_stream.settings import load_settings
 

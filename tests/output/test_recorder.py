@@ -316,13 +316,9 @@ def test_keeping_on_records_the_next_stream_too(context: zmq.Context, tmp_path: 
 
 
 _RECORDER = """
-import sys, types
+import sys
 from pathlib import Path
 import zmq
-import megc_stream
-# Without the package's __init__, which loads all of the analysis: this process is started again and again.
-package = sys.modules["megc_stream.output"] = types.ModuleType("megc_stream.output")
-package.__path__ = [str(Path(megc_stream.__file__).parent / "output")]
 from megc_stream.output.recorder import record_stream
 from megc_stream.output.recording import RecordingWriter
 from megc_stream.wire.tap import TapReader

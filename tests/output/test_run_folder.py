@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from megc_stream.errors import OutputError, UsageError
-from megc_stream.output import prepare_folder
-from megc_stream.output.run_folder import RESULT_FILES
+from megc_stream.output.run_folder import RESULT_FILES, prepare_folder
 from megc_stream.settings import OutputSettings
 
 _DATE = datetime(2025, 3, 4, 5, 6, 7)

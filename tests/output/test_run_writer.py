@@ -13,8 +13,8 @@ import pytest
 
 from megc_stream.clock import ManualClock
 from megc_stream.errors import CaptureError, OutputError
-from megc_stream.output import RunModel, RunWriter
 from megc_stream.output.run_folder import RESULT_FILES
+from megc_stream.output.writer import RunModel, RunWriter
 from megc_stream.records import Answer, Crop, Event, Score, StreamEnd, StreamInfo, Trace
 from megc_stream.settings import load_settings
 

@@ -50,6 +50,7 @@ class Options(msgspec.Struct):
     fail: str = ""
     hang: str = ""
     live: bool = False
+    clock: str = ""
     settings: dict[str, Any] = {}
 
 
@@ -78,10 +79,10 @@ class StubSource:
 
     assumed_fps = False
     warnings: tuple[str, ...] = ()
-    clock_fit = None
     late = 0
 
     def __init__(self, options: Options) -> None:
+        self.clock_fit = options.clock or None
         self.info = StreamInfo(source="x", subject="x", video="x", fps=FPS, width=8, height=8, live=options.live)
         self.options = options
         self.stopped = threading.Event()
@@ -123,6 +124,8 @@ class StubSource:
 
 class StubFace:
     """Stands for face analysis: counts in the pixels of the crop, so that its state shows."""
+
+    region = None
 
     def __init__(self, doom: Doom | None = None) -> None:
         self._seen = 0
@@ -212,6 +215,9 @@ class Told(Sink):
             self._file.write(f"annotation {record.text}\n")
         else:
             self._file.write(f"{type(record).__name__}\n")
+
+    def note(self, text: str) -> None:
+        self._file.write(f"note {text}\n")
 
 
 class StubResults:

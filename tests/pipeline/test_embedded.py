@@ -18,6 +18,7 @@ class Frames:
 
     assumed_fps = False
     late = 0
+    clock_fit: str | None = None
 
     def __init__(self, n: int, error_at: int | None = None) -> None:
         self.info = StreamInfo(source="x", subject="x", video="x", fps=100, width=8, height=8, frames=n)
@@ -54,6 +55,8 @@ class Frames:
 
 class Carrier:
     """Stands for the face: a crop that carries its frame's number in its pixels."""
+
+    region = None
 
     def process(self, frame: Frame) -> Crop:
         image = np.full((128, 128), frame.number % 251, np.uint8)
@@ -113,8 +116,13 @@ class Collecting(Sink):
         self.positions: dict[str, int] = {}
         self.durations: dict[str, int] = {}
 
+        self.notes: list[str] = []
+
     def write(self, record: Record) -> None:
         self.records.append(record)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def advance(self, stage: str, frame: int) -> None:
         assert frame >= self.positions.get(stage, -1)
@@ -145,6 +153,13 @@ def test_every_frame_reaches_every_stage_and_the_sink_once_in_order(queue: int) 
     assert sink.positions == {"reader": n - 1, "first": n - 1, "second": n - 1}
     assert sink.durations["reader"] == n
     assert sink.durations["capture"] == n
+
+
+def test_what_is_known_of_the_source_at_its_end_reaches_the_sinks_once() -> None:
+    source, sink = Frames(30), Collecting()
+    source.clock_fit = "the fit"
+    run(source, Counting(), Passing(), sink)
+    assert sink.notes == ["the fit"]
 
 
 def test_a_failing_stage_ends_the_run_with_its_error_and_keeps_what_came_before() -> None:

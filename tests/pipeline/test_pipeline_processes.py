@@ -154,6 +154,13 @@ def test_a_hung_stage_is_killed_and_comes_back(graph: Callable[..., Graph], tmp_
     assert told(made.directory / "told-") == undisturbed(tmp_path, 500)
 
 
+def test_what_is_known_of_the_source_at_its_end_reaches_the_results_once(graph: Callable[..., Graph]) -> None:
+    # The publisher dies at the last frame, and is told everything anew from its spool.
+    made = graph(Options(frames=200, clock="2 ppm fast", kills={"publisher": [199], "teller": [199]}))
+    made.run()
+    assert told(made.directory / "told-")["note"] == ["note 2 ppm fast"]
+
+
 def test_a_stage_that_dies_again_and_again_ends_the_run(graph: Callable[..., Graph]) -> None:
     made = graph(Options(always="teller"))
     with pytest.raises(WireError, match="stage teller: died 4 times without any progress between, the last time by"):

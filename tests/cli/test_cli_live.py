@@ -1,0 +1,54 @@
+"""Live sources on the way from being opened to their first frame."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from megc_stream.cli import analysis
+from megc_stream.clock import ManualClock
+from megc_stream.errors import UsageError
+from megc_stream.records import StreamInfo
+from megc_stream.settings import Settings, SpottingSettings
+
+
+class Camera:
+    """Stands for a live source, and notes what is done with it."""
+
+    info = StreamInfo(source="cam", subject="cam", video="cam", fps=200, width=640, height=480, live=True)
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def drain(self) -> None:
+        self.done.append("drained")
+
+    def close(self) -> None:
+        self.done.append("closed")
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> Camera:
+    made = Camera()
+    monkeypatch.setattr(analysis, "open_input", lambda settings, clock: made)
+    return made
+
+
+def test_a_source_is_drained_while_the_stages_start(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
+    def make_face(*_: Any) -> Any:
+        assert camera.done == ["drained"], "it is drained before anything that takes time"
+        return made
+
+    made = MagicMock()
+    monkeypatch.setattr(analysis, "FaceAnalyser", make_face)
+    source, face = analysis.open_reader(Settings(source="0"), ManualClock())
+    assert (source, face) == (camera, made)
+    assert camera.done == ["drained"]
+
+
+def test_a_source_that_cannot_be_used_is_closed(camera: Camera) -> None:
+    with pytest.raises(UsageError, match="--spotting video needs a file"):
+        analysis.open_reader(Settings(source="0", spotting=SpottingSettings(mode="video")), ManualClock())
+    assert camera.done == ["closed"]
