@@ -8,7 +8,8 @@ backwards, so that it has no jumps, with sensor noise (standard deviation 2 grey
 eight FFmpeg servers on loopback (package imageio-ffmpeg), the cameras those of pylon's emulation (package pypylon);
 what the emulation itself costs is measured by a run that only takes the pictures. All results are in OUT/results.json.
 
-Leave the machine alone meanwhile; the time of a calibration loop, printed beside each target, tells whether it was.
+Leave the machine alone meanwhile. Printed beside each target: the time of a calibration loop, and what the host of a
+virtual machine gave to others, in cores.
 """
 
 from __future__ import annotations
@@ -140,13 +141,15 @@ def _print(runs: dict[str, list[Figures]], troubles: dict[str, str]) -> None:
     some = next((several[0] for several in runs.values() if several), None)
     if some is not None:
         print(f"{some['machine']}, {some['cores']} cores")
-    print("| source | figure | goal | median | of each run | met | calibration loop, ms |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| source | figure | goal | median | of each run | met | calibration loop, ms | stolen, cores |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, several in runs.items():
         if name in troubles:
-            print(f"| {TITLES[name]} | failed: {troubles[name]} | | | | no | |")
+            print(f"| {TITLES[name]} | failed: {troubles[name]} | | | | no | | |")
         if not several:
             continue
+        stolen = [figures["stolen_cores"] for figures in several if figures["stolen_cores"] is not None]
+        stolen_cores = f"{statistics.median(stolen):.2f}" if stolen else ""
         calibration_ms = statistics.median(figures["calibration_ms"] for figures in several)
         for goal in GOALS[name]:
             values = [goal.of(figures) for figures in several]
@@ -155,7 +158,7 @@ def _print(runs: dict[str, list[Figures]], troubles: dict[str, str]) -> None:
             each = ", ".join(map(_number, values))
             print(
                 f"| {TITLES[name]} | {goal.what} | {sign} {goal.bound:g} | {_number(median)} | {each} | {met} | "
-                f"{calibration_ms:.1f} |"
+                f"{calibration_ms:.1f} | {stolen_cores} |"
             )
 
 

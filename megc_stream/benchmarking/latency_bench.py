@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from megc_stream.benchmarking.machine import calibration_ms, processor
+from megc_stream.benchmarking.machine import calibration_ms, processor, stolen_s
 from megc_stream.errors import UsageError
 from megc_stream.output.run_record import environment
 from megc_stream.pipeline import Sink
@@ -65,6 +65,7 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     ``capture_to_score_ms`` ends when the score of pair (i, i+k) is out and begins at the ``t_capture_s`` of frame i+k;
     ``stages_ms`` is the time a stage works on one record (``decode``: reading and decoding one picture, ahead of time;
     ``capture``: the reader's wait for a frame). ``cpu_cores`` is CPU time over time, ``cpu_cores_by_thread`` its parts.
+    ``stolen_cores`` is what the host of a virtual machine gave to others meanwhile (None where that is unknown).
     ``first_score_s`` counts from the start of the program. ``lookahead`` and its total ``lookahead_s`` are None in
     whole-video mode, as ``lookahead_reason`` then says. Latencies, durations, CPU and memory leave out the first
     2 s after the first score.
@@ -88,6 +89,7 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     stages_ms: dict[str, Percentiles]
     cpu_cores: float
     cpu_cores_by_thread: dict[str, float]
+    stolen_cores: float | None
     cpu_ms_per_frame: float
     rss_mb: float
     rss_growth_mb: float
@@ -132,6 +134,7 @@ class LatencyProbe(Sink):
         self._steady = False
         # (time, CPU of the process, resident bytes) while it ran steadily, and CPU by thread at the ends of that time.
         self._samples: list[tuple[float, float, int]] = []
+        self._stolen_s: list[float | None] = []
         self._threads: dict[int, tuple[str, float, float]] = {}
         self._frames_at_start = self._frames_at_end = 0
 
@@ -167,6 +170,7 @@ class LatencyProbe(Sink):
             if not self._samples:
                 self._frames_at_start = self._frames()
             self._samples.append((now_s, time.process_time(), _resident_bytes()))
+            self._stolen_s = [*self._stolen_s[:1], stolen_s()]
             for thread in threading.enumerate():
                 cpu_s = _thread_cpu_s(thread.native_id)
                 if thread.native_id is not None and cpu_s is not None:
@@ -205,6 +209,8 @@ class LatencyProbe(Sink):
         threads: Counter[str] = Counter()
         for name, first_s, last_s in self._threads.values():
             threads[_plain(name)] += (last_s - first_s) / span_s  # type: ignore[assignment]
+        first_stolen_s, last_stolen_s = self._stolen_s[0], self._stolen_s[-1]
+        stolen = None if first_stolen_s is None or last_stolen_s is None else (last_stolen_s - first_stolen_s) / span_s
         rss = [sample[2] / 2**20 for sample in self._samples]
         fps_in = sum(rate.per_s() for rate in self._crops.values())
         return LatencyBench(
@@ -226,6 +232,7 @@ class LatencyProbe(Sink):
             stages_ms={stage: percentiles(costs) for stage, costs in sorted(self._costs_s.items())},
             cpu_cores=cpu_s / span_s,
             cpu_cores_by_thread={name: round(share, 4) for name, share in sorted(threads.items())},
+            stolen_cores=stolen,
             cpu_ms_per_frame=cpu_s * 1e3 / frames,
             rss_mb=max(rss),
             rss_growth_mb=rss[-1] - rss[0],

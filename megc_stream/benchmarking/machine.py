@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["calibration_ms", "processor"]
+__all__ = ["calibration_ms", "processor", "stolen_s"]
 
 _CALIBRATION_STEPS = 200_000
 
@@ -37,3 +38,17 @@ def calibration_ms() -> float:
             total += step
         seconds.append(time.perf_counter() - begin_s)
     return float(np.median(seconds)) * 1e3
+
+
+def stolen_s() -> float | None:
+    """Return the CPU time, of all cores since start, that a virtual machine's host gave to others; None where unknown.
+
+    Programs that run at the same time inside the machine are no part of it.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()
+    except OSError:  # a sandbox without /proc
+        return None
+    return int(fields[8]) / os.sysconf("SC_CLK_TCK") if len(fields) > 8 else None

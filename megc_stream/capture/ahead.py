@@ -1,11 +1,14 @@
 """Decoding ahead of time, on other threads, bounded in bytes.
 
 A picture that waits here costs memory, so the depth follows from the budget and the size of a picture. Decoders release
-Python's lock: two threads use two cores.
+Python's lock: two threads use two cores. They give way to the threads that work on the present frame, where the system
+has priorities for threads.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -18,11 +21,18 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MOST = 256
+_NICER = 5
 
 
 def depth_of(budget_bytes: int, picture_bytes: int) -> int:
     """Return how many pictures of a size may wait: budget / size, at least 2 and at most 256."""
     return min(max(budget_bytes // max(picture_bytes, 1), 2), _MOST)
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread: there is time to decode until the pictures that wait are used up."""
+    if sys.platform == "linux":  # elsewhere this would be the priority of the process
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
 
 
 def map_ahead(decode: Callable[[_T], _R], items: Iterable[_T], threads: int, depth: int) -> Generator[_R, None, None]:
@@ -35,7 +45,7 @@ def map_ahead(decode: Callable[[_T], _R], items: Iterable[_T], threads: int, dep
         yield from map(decode, items)
         return
     waiting: deque[Future[_R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="megc-decode") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="megc-decode", initializer=_give_way) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(decode, item))
@@ -60,6 +70,7 @@ def read_ahead(items: Generator[_T, None, None], depth: int) -> Generator[_T, No
 
     def take() -> None:
         nonlocal finished, error
+        _give_way()
         try:
             for item in items:
                 with changed:

@@ -21,6 +21,8 @@ from megc_stream.settings import load_settings
 
 __all__ = ["bench_run"]
 
+_TOLD_STOLEN_CORES = 0.02
+
 
 def bench_run(
     sources: Sequence[str],
@@ -96,6 +98,8 @@ def _print(result: LatencyBench, paced: bool) -> None:
     say()
     threads = ", ".join(f"{name} {share:.2f}" for name, share in result.cpu_cores_by_thread.items() if share >= 0.005)
     say(f"CPU {result.cpu_cores:.2f} cores ({threads}), {result.cpu_ms_per_frame:.2f} ms a frame")
+    if result.stolen_cores is not None and result.stolen_cores >= _TOLD_STOLEN_CORES:
+        say(f"the host of this virtual machine gave {result.stolen_cores:.2f} cores to others meanwhile")
     say(f"memory {result.rss_mb:.0f} MB at most, {result.rss_growth_mb:+.1f} MB from start to end")
     say(f"first score {result.first_score_s:.2f} s after the start of the program")
     ahead = result.lookahead

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Generator
 
@@ -62,6 +64,20 @@ class Numbers:
                 raise self._error
         finally:
             self.closed = True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities of threads are Linux's")
+def test_decoding_ahead_gives_way_to_the_present_frame() -> None:
+    def niceness(_: object = None) -> int:
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    def items() -> Generator[int, None, None]:
+        yield niceness()
+
+    wanted = min(niceness() + 5, 19)
+    assert list(map_ahead(niceness, [1, 2], 2, 2)) == [wanted, wanted]
+    assert list(read_ahead(items(), 2)) == [wanted]
+    assert list(map_ahead(niceness, [1], 0, 2)) == [niceness()]
 
 
 def test_reading_ahead_keeps_order_and_ends() -> None:
