@@ -113,7 +113,8 @@ class FaceSettings(_Section):
     key_interval_s: float = Field(default=0.1, gt=0, le=5)
     """Least seconds between key frames, on which landmarks are computed; optical flow follows the face in between."""
     rest_interval_s: float = Field(default=0.5, gt=0, le=5)
-    """Seconds between key frames while the eyes look as they did on the last one; at least `key_interval_s`."""
+    """Seconds between key frames while the eyes look as they did on the last one, the face is not turned and the crop
+    is aligned; at least `key_interval_s`. A face that turns away, or is another one, is noticed that much later."""
     detection_threshold: float = Field(default=0.5, gt=0, lt=1)
     """Least score of the face detector."""
     presence_threshold: float = Field(default=0.5, gt=0, lt=1)

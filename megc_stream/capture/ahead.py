@@ -7,6 +7,7 @@ has priorities for threads.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -32,7 +33,8 @@ def depth_of(budget_bytes: int, picture_bytes: int) -> int:
 def _give_way() -> None:
     """Lower the priority of this thread: there is time to decode until the pictures that wait are used up."""
     if sys.platform == "linux":  # elsewhere this would be the priority of the process
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
 
 
 def map_ahead(decode: Callable[[_T], _R], items: Iterable[_T], threads: int, depth: int) -> Generator[_R, None, None]:
@@ -70,8 +72,8 @@ def read_ahead(items: Generator[_T, None, None], depth: int) -> Generator[_T, No
 
     def take() -> None:
         nonlocal finished, error
-        _give_way()
         try:
+            _give_way()
             for item in items:
                 with changed:
                     changed.wait_for(lambda: leave or len(buffer) < depth)

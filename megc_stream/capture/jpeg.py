@@ -25,8 +25,13 @@ __all__ = ["RegionDecoder", "Whole", "decode_region", "load_kernels"]
 
 _BASELINE, _HUFFMAN, _SCAN, _QUANTISATION, _INTERVAL = 0xC0, 0xC4, 0xDA, 0xDB, 0xDD
 _JFIF, _EXIF, _ADOBE, _COMMENT = 0xE0, 0xE1, 0xEE, 0xFE
+_loading = threading.Lock()
 _LUMA_BLOCKS = {(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)}
 """Luma blocks for one of each colour, across and down: 4:4:4, 4:2:2, 4:4:0, 4:2:0, 4:1:1."""
+
+
+_LAST_TABLE = 3
+_MOST_SYMBOLS = 256
 
 
 class _Unusual(Exception):
@@ -69,9 +74,14 @@ class RegionDecoder:
         return decode_region(data, region)
 
 
-@functools.cache
 def load_kernels() -> threading.Thread:
     """Begin to load the kernels, or to compile them, on a thread; return that thread, the same one every time."""
+    with _loading:
+        return _loader()
+
+
+@functools.cache
+def _loader() -> threading.Thread:
     thread = threading.Thread(target=_load_kernels, name="megc-jpeg", daemon=True)
     thread.start()
     return thread
@@ -242,7 +252,7 @@ def _table(dc: bytes, ac: bytes, quant: bytes) -> NDArray[np.int32]:
 
 def _quants(part: bytes) -> dict[int, bytes]:
     """Return quantisation tables, in zigzag order, by number."""
-    if len(part) % 65:
+    if len(part) % 65 or any(number > _LAST_TABLE for number in part[::65]):
         raise _Unusual
     return {part[n]: part[n + 1 : n + 65] for n in range(0, len(part), 65)}
 
@@ -251,8 +261,9 @@ def _codes(part: bytes) -> dict[int, bytes]:
     """Return Huffman codes, counts by length and symbols, by number (from 16: for AC coefficients)."""
     found = {}
     while part:
-        size = 17 + sum(part[1:17])
-        if len(part) < size:
+        symbols = sum(part[1:17])
+        size = 17 + symbols
+        if len(part) < size or symbols > _MOST_SYMBOLS or part[0] & 0xEF > _LAST_TABLE:
             raise _Unusual
         found[part[0]] = part[1:size]
         part = part[size:]

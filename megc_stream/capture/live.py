@@ -16,6 +16,7 @@ from megc_stream.settings import CaptureSettings
 __all__ = ["LiveBuffer", "LiveSource"]
 
 _SETTLING_S = 1.0  # finding a face takes longer than following it, and all sources do it at once when they begin
+_SETTLING_BYTES = 128 * 2**20
 _POLL_S = 0.05  # longest wait without looking at the stop flag
 _JOIN_S = 2.0  # longest wait for a device that is in the middle of a read when the source is closed
 
@@ -94,8 +95,9 @@ class LiveBuffer:
 class LiveSource(SourceBase):
     """Delivers a device or network stream; ``t_capture_s`` is the arrival, ``pts_s`` is None.
 
-    At most ``settings.live_queue_s`` seconds of pictures wait for the consumer, or 1 s at the beginning. Reading starts
-    when the first frame is asked for, or with :meth:`drain`, in a thread that owns the reader from then on.
+    At most ``settings.live_queue_s`` seconds of pictures wait for the consumer, or 1 s (at most 128 MiB) at the
+    beginning. Reading starts when the first frame is asked for, or with :meth:`drain`, in a thread that owns the reader
+    from then on.
     """
 
     live = True
@@ -106,10 +108,12 @@ class LiveSource(SourceBase):
         self._device = reader
         self._clock = clock
         self._max_seconds = settings.max_seconds
-        self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps), frames_of(_SETTLING_S, reader.fps))
+        settling = min(frames_of(_SETTLING_S, reader.fps), _SETTLING_BYTES // (reader.width * reader.height))
+        self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps), settling)
         self._thread: threading.Thread | None = None
         self._wanted = False
         self._leave = False
+        self._damage_before = ""
 
     @property
     def clock_fit(self) -> ClockFit | None:
@@ -131,6 +135,11 @@ class LiveSource(SourceBase):
         """Drop every frame ("paused") or go on (None); see :meth:`megc_stream.capture.Source.hold`."""
         super().hold(reason)
         self._buffer.reason = reason or "overrun"
+
+    def _damage(self) -> str:
+        # What was lost before the first frame is no loss of this stream.
+        damage = super()._damage()
+        return "" if damage == self._damage_before else damage
 
     def _delivery(self) -> Iterator[Frame]:
         self._wanted = True
@@ -177,6 +186,7 @@ class LiveSource(SourceBase):
                 if not begun:
                     begun, offset = True, picture.frame
                     picture = replace(picture, dropped={})
+                    self._damage_before = self._reader.damage
                 if offset:
                     picture = replace(picture, frame=picture.frame - offset, number=picture.number - offset)
                 if picture.t_capture_s is None:

@@ -116,11 +116,13 @@ class Reconnection(Generic[_M]):
             self._lost_s = self._clock.now_s()
         give_up_s = self._lost_s + self._reconnect_s
         pause_s = _FIRST_RETRY_S
+        last = ""
         while (now_s := self._clock.now_s()) < give_up_s and self.wait_until_s(min(now_s + pause_s, give_up_s)):
             pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
             try:
                 medium = self._open_again()
-            except CaptureError:
+            except CaptureError as error:
+                last = f", the last time because of: {error}"
                 continue
             if (medium.width, medium.height) != self._size:
                 medium.close()
@@ -135,7 +137,7 @@ class Reconnection(Generic[_M]):
         if self.wanted():
             self.lost = {"disconnected": max(1, round((self._clock.now_s() - self._last_s) * self._fps))}
             tried = f"; not reached again within {self._reconnect_s:g} s (capture.reconnect_s)"
-            self._gone = why + (tried if self._reconnect_s else "")
+            self._gone = why + (tried + last if self._reconnect_s else "")
         return False
 
     def wait_until_s(self, deadline_s: float) -> bool:

@@ -314,7 +314,7 @@ class SourceBase(ABC):
                     break
                 self._delivered += 1
                 yield frame
-            self._finish("stopped" if self._stopped else "damaged" if self._reader.damage else "end")
+            self._finish("stopped" if self._stopped else "damaged" if self._damage() else "end")
         except CaptureError as error:
             self._finish("damaged", str(error))
             raise
@@ -323,11 +323,15 @@ class SourceBase(ABC):
                 self._finish("stopped")
             self._release()
 
+    def _damage(self) -> str:
+        """Return what was lost of the stream, in one line, or ""."""
+        return self._reader.damage
+
     def _finish(self, reason: Literal["end", "stopped", "damaged"], message: str = "") -> None:
         self._end = StreamEnd(
             source=self.info.source,
             frames=self._delivered,
             reason=reason,
-            message=message or self._reader.damage,
+            message=message or self._damage(),
             dropped=dict(self._reader.lost) if reason != "stopped" else {},
         )

@@ -10,6 +10,7 @@ from datetime import datetime
 import zmq
 
 from megc_stream.capture import Source
+from megc_stream.cli.collecting import what_is_loaded_left_alone
 from megc_stream.cli.graph import Node, folder_of, nodes_of, stages_of
 from megc_stream.cli.inputs import open_input
 from megc_stream.cli.outputs import Outputs
@@ -97,19 +98,27 @@ def analyse_graph(
 
 def open_reader(settings: Settings, clock: Clock) -> tuple[Source, FaceAnalyser]:
     """Open the source and make the face analysis: what the reader needs."""
-    source = open_input(settings, clock)
+    source = _open_source(settings, clock)
     try:
-        if source.info.live and settings.spotting.mode == "video":
-            raise UsageError(
-                f"{source.info.source}: --spotting video needs a file; a live source takes --spotting causal"
-            )
-        source.drain()  # until all stages of all sources are ready
-        face = FaceAnalyser(settings.face, source.info.fps, settings.model.providers)
-        face.warm_up()
-        return source, face
+        return source, _make_face(settings, source)
     except BaseException:
         source.close()
         raise
+
+
+def _open_source(settings: Settings, clock: Clock) -> Source:
+    source = open_input(settings, clock)
+    if source.info.live and settings.spotting.mode == "video":
+        source.close()
+        raise UsageError(f"{source.info.source}: --spotting video needs a file; a live source takes --spotting causal")
+    source.drain()  # until all stages of all sources are ready
+    return source
+
+
+def _make_face(settings: Settings, source: Source) -> FaceAnalyser:
+    face = FaceAnalyser(settings.face, source.info.fps, settings.model.providers)
+    face.warm_up()
+    return face
 
 
 def build_stage(name: str, settings: Settings, clock: Clock) -> Stage:
@@ -170,15 +179,14 @@ def _embedded(
     with ExitStack() as stack:
         context = stack.enter_context(zmq.Context())
         stack.enter_context(authenticator(context, load_security(settings.security)))
-        faces: dict[str, FaceAnalyser] = {}
+        outputs = Outputs(settings, nodes, context, post, clock=clock, sinks=sinks, truth=truth, warn=warn)
+        stack.callback(outputs.close)
+        for node in nodes:
+            sources[node.name] = stack.enter_context(_open_source(node.settings, clock))
         # Kernels are loaded by Python, networks by ONNX Runtime: some tenths of a second each, so both at once.
         with ThreadPoolExecutor(1, thread_name_prefix="megc-start") as beside:
             building = beside.submit(_build_stages, settings, nodes, clock)
-            outputs = Outputs(settings, nodes, context, post, clock=clock, sinks=sinks, truth=truth, warn=warn)
-            stack.callback(outputs.close)
-            for node in nodes:
-                source, faces[node.name] = open_reader(node.settings, clock)
-                sources[node.name] = stack.enter_context(source)
+            faces = {node.name: _make_face(node.settings, sources[node.name]) for node in nodes}
             stages = building.result()
         chains = []
         try:
@@ -196,7 +204,7 @@ def _embedded(
                     )
                 )
             outputs.opened(live=any(source.info.live for source in sources.values()))
-            with stopping_on_signals(lambda: post(Command(id=0, name="stop"))):
+            with stopping_on_signals(lambda: post(Command(id=0, name="stop"))), what_is_loaded_left_alone():
                 run_chains(chains, settings.pipeline, context, outputs.tick)
                 return [outputs.finish_source(node.name, sources[node.name].late) for node in nodes]
         except BaseException as error:

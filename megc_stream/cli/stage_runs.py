@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 
@@ -25,6 +26,7 @@ from megc_stream.settings import Settings, load_settings
 __all__ = ["child_command", "stage_command"]
 
 _STDIN = 0
+_T = TypeVar("_T")
 
 
 def stage_command(stage: str, config: Path, source: str | None) -> None:
@@ -81,9 +83,15 @@ def _run(stage: str, settings: Settings, source: str | None, directory: Path | N
         raise UsageError(f"stage {stage}: is no part of this graph, which has {', '.join(stages_of(settings))}")
     place = place_of(settings, node, stage, directory, lifeline)
     if stage == "reader":
-        run_reader(place, lambda: open_reader(node.settings, clock))
+        run_reader(place, lambda: _settled(open_reader(node.settings, clock)))
     else:
-        run_stage(place, lambda: build_stage(stage, node.settings, clock))
+        run_stage(place, lambda: _settled(build_stage(stage, node.settings, clock)))
+
+
+def _settled(built: _T) -> _T:
+    """Return what was built; the collector leaves alone what is loaded by now (:mod:`megc_stream.cli.collecting`)."""
+    gc.freeze()
+    return built
 
 
 def _node(nodes: tuple[Node, ...], source: str | None) -> Node:

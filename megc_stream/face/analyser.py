@@ -24,7 +24,18 @@ from megc_stream.face import landmarks
 from megc_stream.face.following import PATCH_PX, Reference, follow, make_reference, prepare
 from megc_stream.face.mediapipe_backend import MediapipeMesh
 from megc_stream.face.mesh import FaceMesh, LandmarkModel, Mesh
-from megc_stream.face.warp import Affine, View, compose, contains, invert, sample, scale_of, shrink_for, transform
+from megc_stream.face.warp import (
+    Affine,
+    View,
+    compose,
+    contains,
+    invert,
+    sample,
+    scale_of,
+    shrink_for,
+    similarity,
+    transform,
+)
 from megc_stream.flow.jit import kernel
 from megc_stream.records import Crop, FaceFlag, Frame, Region, frames_of
 from megc_stream.settings import FaceSettings
@@ -60,8 +71,9 @@ _GROSS_PX = 8.0
 """Smoothed alignment error from which the segment ends and the face is aligned anew."""
 _WRONG_PX = 16.0
 """Alignment error on one key frame from which it is not the same face any more."""
-_REGION_MARGIN = 0.06
-"""Part of its width that the region has to spare on each side, for the head to move in."""
+_REGION_MARGIN = 0.1
+"""Part of its width that the region has to spare on each side, for the head to move in. When half is used up, the
+region is made anew."""
 _REGION_GRID_PX = 32
 _REGION_MOST = 1.5
 """Times the area needed from which a region is made anew, smaller."""
@@ -117,10 +129,15 @@ class _Face:
     look: _Look | None = None
 
 
-class _State(msgspec.Struct, frozen=True, array_like=True):
-    """What :meth:`FaceAnalyser.snapshot` stores; arrays as the bytes of their numbers."""
+class _Versioned(msgspec.Struct, frozen=True, array_like=True):
+    """What all versions of a snapshot begin with."""
 
     version: int
+
+
+class _State(_Versioned, frozen=True, array_like=True):
+    """What :meth:`FaceAnalyser.snapshot` stores; arrays as the bytes of their numbers."""
+
     segment: int
     searched_frame: int | None
     numbers: tuple[int, int, int, float, bool] | None
@@ -199,6 +216,7 @@ class FaceAnalyser:
         follow(
             View(picture), np.eye(2, 3), make_reference(patch.astype(np.float32), points[: len(landmarks.RIGID), :2]), 1
         )
+        sample(View(picture), similarity(0.25, 0.0), (16, 16))
         _eyes_changed(patch, patch)
         _sharpness(patch)
 
@@ -225,12 +243,11 @@ class FaceAnalyser:
         around = 2.0 * face.shrink  # what is averaged before it is sampled comes in blocks
         wanted = _grown(_joined(patch, crop), around)
         kept = self._region
-        generous = _grown(wanted, _REGION_MARGIN * (wanted[2] - wanted[0]))
-        if (
-            kept is None
-            or not contains(kept, self._in_picture(wanted, 1))
-            or _area(kept) > _REGION_MOST * _area(generous)
-        ):
+        margin = _REGION_MARGIN * (wanted[2] - wanted[0])
+        generous = _grown(wanted, margin)
+        # Pictures are decoded ahead, so a new region has to come before the face leaves the old one.
+        near = self._in_picture(_grown(wanted, margin / 2), 1)
+        if kept is None or not contains(kept, near) or _area(kept) > _REGION_MOST * _area(generous):
             self._region = self._in_picture(generous, _REGION_GRID_PX)
         return self._region
 
@@ -282,13 +299,12 @@ class FaceAnalyser:
             The bytes are no snapshot of this version.
         """
         try:
+            version = msgspec.msgpack.decode(state, type=_Versioned).version
+            if version != _VERSION:
+                raise UsageError(f"face snapshot: version {version}, expected {_VERSION}; start without the snapshot")
             stored = msgspec.msgpack.decode(state, type=_State)
         except msgspec.MsgspecError as error:
             raise UsageError(f"face snapshot: cannot be read ({error}); expected bytes made by snapshot()") from error
-        if stored.version != _VERSION:
-            raise UsageError(
-                f"face snapshot: version {stored.version}, expected {_VERSION}; start without the snapshot"
-            )
         self._segment, self._searched_frame = stored.segment, stored.searched_frame
         self._face = None
         if stored.numbers is not None:
@@ -334,7 +350,7 @@ class FaceAnalyser:
         face.to_patch = following.to_patch
         face.to_crop = compose(_pull(face.error, elapsed_s), face.to_crop)
         since = frame.frame - face.key_frame
-        if since >= self._rest_frames or (since >= self._key_frames and _eyes_changed(following.patch, face.key_patch)):
+        if since >= self._rest_frames or (since >= self._key_frames and _is_restless(face, following.patch)):
             face.key_frame, face.key_patch = frame.frame, following.patch
             face.look = self._look(face, frame, grey, since / self._fps)
         if face.look is not None and frame.frame - face.look.frame >= self._look_frames:
@@ -503,6 +519,11 @@ def _grown(box: _Box, by: float) -> _Box:
 
 def _area(box: _Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _is_restless(face: _Face, patch: NDArray[np.uint8]) -> bool:
+    """Tell whether the next landmarks matter: the eyes move, the face is turned, or the alignment is off."""
+    return face.turned or float(np.abs(face.error).max()) > _GROSS_PX / 2 or _eyes_changed(patch, face.key_patch)
 
 
 def _eyes_changed(patch: NDArray[np.uint8], before: NDArray[np.uint8]) -> bool:

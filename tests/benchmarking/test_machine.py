@@ -20,7 +20,3 @@ def test_stolen_time_is_that_of_the_kernel(monkeypatch: pytest.MonkeyPatch, tmp_
     assert machine.stolen_s() is None
     monkeypatch.setattr(sys, "platform", "win32")
     assert machine.stolen_s() is None
-
-
-def test_the_calibration_loop_takes_time() -> None:
-    assert 0.1 < machine.calibration_ms() < 10_000

@@ -142,7 +142,8 @@ def test_a_removed_camera_comes_back_with_a_gap(clock: ManualClock) -> None:
     assert reader.clock_fit is not None
     assert reader.clock_fit.resets == 1
     # The second loss is for good.
-    assert reader.damage == "camera fake:1: was removed; not reached again within 60 s (capture.reconnect_s)"
+    expected = "camera fake:1: was removed; not reached again within 60 s (capture.reconnect_s)"
+    assert reader.damage.startswith(expected)
     assert reader.lost["disconnected"] >= 6000
 
 
@@ -181,7 +182,7 @@ def test_a_silent_camera_is_tried_again_and_given_up(clock: ManualClock, items: 
     reader = reader_of(clock, *devices, reconnect_s=5.0)
     assert list(reader.pictures()) == []
     assert re.search(message, reader.damage), reader.damage
-    assert reader.damage.endswith("check cable and connection; not reached again within 5 s (capture.reconnect_s)")
+    assert "check cable and connection; not reached again within 5 s (capture.reconnect_s)" in reader.damage
     assert 7 < clock.now_s() - 100 < 11
     assert sum(device.closed > 0 for device in devices) >= 2
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -13,8 +14,8 @@ from megc_stream.capture import Source, open_source
 from megc_stream.capture import live as live_module
 from megc_stream.capture import video as video_module
 from megc_stream.capture import webcam as webcam_module
-from megc_stream.capture.live import LiveBuffer
-from megc_stream.capture.source import Picture
+from megc_stream.capture.live import LiveBuffer, LiveSource
+from megc_stream.capture.source import Identity, Picture
 from megc_stream.capture.v4l2 import Webcam
 from megc_stream.capture.video import VideoReader
 from megc_stream.clock import ManualClock
@@ -126,6 +127,42 @@ def test_what_comes_before_the_first_frame_is_asked_for_is_thrown_away(
     assert [read_stamp(frame.image) for frame in frames] == [*range(40, 50), *range(51, 60)]
     assert {n: frame.dropped for n, frame in enumerate(frames) if frame.dropped} == {10: {"incomplete": 1}}
     assert source.end.frames == 19
+
+
+@pytest.mark.parametrize("more", [False, True])
+def test_losses_before_the_first_frame_are_none_of_the_stream(more: bool) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    class Reader:
+        fps, width, height, frames, assumed_fps = 30.0, 2, 2, None, False
+        description, warnings, clock_fit, damage = "a camera", (), None, ""
+        lost: ClassVar[dict[str, int]] = {}
+
+        def pictures(self) -> Iterator[Picture]:
+            yield picture(0)
+            self.damage = "was disconnected once"
+            reached.set()
+            assert go_on.wait(WAIT_S)
+            yield picture(9, disconnected=8)
+            if more:
+                self.damage = "was disconnected 2 times"
+            yield picture(10)
+
+        def stop(self) -> None:
+            pass
+
+        def close(self) -> None:
+            pass
+
+    with LiveSource(Reader(), Identity("cam", "", ""), CaptureSettings(), ManualClock()) as source:
+        source.drain()
+        assert reached.wait(WAIT_S)
+        frames = source.frames()
+        source._wanted = True  # as the first next() does, before it waits
+        go_on.set()
+        assert [(frame.frame, frame.dropped) for frame in frames] == [(0, {}), (1, {})]
+        end = source.end
+    assert (end.reason, end.message) == (("damaged", "was disconnected 2 times") if more else ("end", ""))
 
 
 def test_a_source_that_is_drained_can_be_left(open_camera: Callable[..., Source]) -> None:

@@ -149,7 +149,10 @@ def test_what_was_missed_follows_from_time_and_rate() -> None:
     assert [picture.frame for picture in pictures] == [0, 1, 2, 20, 21]
     assert [picture.dropped for picture in pictures] == [{}, {}, {}, {"disconnected": 17}, {}]
     assert reader.lost["disconnected"] >= 600
-    assert reader.damage == "cam: the stream broke off; not reached again within 60 s (capture.reconnect_s)"
+    assert reader.damage == (
+        "cam: the stream broke off; not reached again within 60 s (capture.reconnect_s), the last time because of: "
+        "nobody there"
+    )
 
 
 def test_another_size_after_the_break_is_an_error() -> None:

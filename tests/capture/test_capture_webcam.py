@@ -98,7 +98,7 @@ def test_an_unplugged_webcam_comes_back_with_a_gap(port: Port) -> None:
     assert second.released >= 1
     # The second loss is for good.
     assert end.reason == "damaged"
-    assert end.message == (
+    assert end.message.startswith(
         "camera 0: gave no more pictures; is it still connected?; not reached again within 60 s (capture.reconnect_s)"
     )
     assert 60 * FPS <= end.dropped["disconnected"] <= 60 * FPS + 15

@@ -3,8 +3,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from megc_stream.face.warp import compose, invert, sample, scale_of, shrink_for, similarity, transform
+from megc_stream.face.warp import View, compose, invert, sample, scale_of, shrink_for, similarity, transform
 
 
 def test_maps_compose_and_invert() -> None:
@@ -38,6 +39,48 @@ def test_sampling_beyond_the_border_repeats_it(size: tuple[int, int]) -> None:
     image = np.full(size, 77, np.uint8)
     for scale in (0.05, 0.3, 1.0):
         assert (sample(image, similarity(scale, 0.5, (900.0, -900.0)), (32, 32)) == 77).all()
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5, 8])
+def test_blocks_are_averaged_exactly(factor: int) -> None:
+    image = np.random.default_rng(factor).integers(0, 256, (20 * factor + 1, 30 * factor + 2), np.uint8)
+    low_x, low_y = 4 * factor, 6 * factor
+    means, (x, y) = View(image).averaged((low_x, 20 * factor), (low_y, 15 * factor), factor)
+    blocks = image[y:, x:][: means.shape[0] * factor, : means.shape[1] * factor].astype(np.float64)
+    expected = blocks.reshape(means.shape[0], factor, means.shape[1], factor).mean(axis=(1, 3))
+    assert x <= low_x and y <= low_y and x % factor == y % factor == 0
+    assert x + means.shape[1] * factor >= 20 * factor and y + means.shape[0] * factor >= 15 * factor
+    assert np.abs(means - expected).max() <= 0.5
+
+
+def test_a_region_is_as_good_as_the_whole_picture() -> None:
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (400, 500), np.uint8)
+    asked = 0
+    for _ in range(200):
+        scale = random.uniform(0.18, 1.2)
+        to_target = similarity(scale, random.uniform(-0.4, 0.4), tuple(random.uniform(-200 * scale, 40, 2).tolist()))
+        corners = transform(invert(to_target), np.array([[0, 0], [64, 0], [0, 64], [64, 64]]))
+        around = 2 * shrink_for(scale) + random.integers(0, 40)
+        low, high = (
+            np.floor(corners.min(axis=0) - around).astype(int),
+            np.ceil(corners.max(axis=0) + around).astype(int),
+        )
+        x_low, y_low = max(low[0], 0), max(low[1], 0)
+        x_high, y_high = min(high[0], 500), min(high[1], 400)
+        partial = random.integers(0, 256, image.shape, np.uint8)
+        partial[y_low:y_high, x_low:x_high] = image[y_low:y_high, x_low:x_high]
+
+        def whole() -> NDArray[np.uint8]:
+            nonlocal asked
+            asked += 1
+            return image
+
+        seen = sample(View(partial, (x_low, y_low, x_high, y_high), whole), to_target, (64, 64))
+        assert np.array_equal(seen, sample(image, to_target, (64, 64)))
+        elsewhere = View(np.zeros_like(image), (0, 0, 1, 1), lambda: image)
+        assert np.array_equal(sample(elsewhere, to_target, (64, 64)), seen)
+    assert asked < 100  # parts that lie beyond the picture altogether
 
 
 def test_a_large_picture_is_averaged_not_skipped() -> None:
