@@ -7,14 +7,13 @@ has priorities for threads.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+from megc_stream.threads import give_way
 
 __all__ = ["depth_of", "map_ahead", "read_ahead"]
 
@@ -22,19 +21,11 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _MOST = 256
-_NICER = 5
 
 
 def depth_of(budget_bytes: int, picture_bytes: int) -> int:
     """Return how many pictures of a size may wait: budget / size, at least 2 and at most 256."""
     return min(max(budget_bytes // max(picture_bytes, 1), 2), _MOST)
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread: there is time to decode until the pictures that wait are used up."""
-    if sys.platform == "linux":  # elsewhere this would be the priority of the process
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
 
 
 def map_ahead(decode: Callable[[_T], _R], items: Iterable[_T], threads: int, depth: int) -> Generator[_R, None, None]:
@@ -47,7 +38,7 @@ def map_ahead(decode: Callable[[_T], _R], items: Iterable[_T], threads: int, dep
         yield from map(decode, items)
         return
     waiting: deque[Future[_R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="megc-decode", initializer=_give_way) as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="megc-decode", initializer=give_way) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(decode, item))
@@ -73,7 +64,7 @@ def read_ahead(items: Generator[_T, None, None], depth: int) -> Generator[_T, No
     def take() -> None:
         nonlocal finished, error
         try:
-            _give_way()
+            give_way()
             for item in items:
                 with changed:
                     changed.wait_for(lambda: leave or len(buffer) < depth)

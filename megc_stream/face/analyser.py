@@ -39,6 +39,7 @@ from megc_stream.face.warp import (
 from megc_stream.flow.jit import kernel
 from megc_stream.records import Crop, FaceFlag, Frame, Region, frames_of
 from megc_stream.settings import FaceSettings
+from megc_stream.threads import give_way
 
 __all__ = ["CROP_PX", "FaceAnalyser"]
 
@@ -203,7 +204,7 @@ class FaceAnalyser:
         self._rest_frames = max(frames_of(settings.rest_interval_s, fps), self._key_frames)
         self._look_frames = min(frames_of(_LOOK_S, fps), self._key_frames - 1)
         self._model = _landmark_model(settings, providers) if model is None else model
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="megc-landmarks")
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="megc-landmarks", initializer=give_way)
         self.reset()
 
     def warm_up(self) -> None:
