@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from megc_stream.face.tracking import LEVELS, Templates, bordered, make_templates, track
+from megc_stream.face.tracking import LEVELS, WINDOW_PX, Templates, bordered, make_templates, track
 from megc_stream.face.warp import Affine, View, compose, invert, sample, transform
 from megc_stream.flow.jit import strict_kernel
 
@@ -22,7 +22,6 @@ __all__ = ["PATCH_PX", "Following", "Reference", "fit_similarity", "follow", "ma
 
 PATCH_PX = 128
 
-_WINDOW_PX = 15
 _COARSE = (8, 0.05)
 """Most steps of each point, and the step in px that is small enough."""
 _FINE = (10, 0.005)
@@ -82,7 +81,7 @@ def make_reference(mean_patch: NDArray[np.float32], points: NDArray[np.float32])
     """
     patch = np.rint(mean_patch).astype(np.uint8)
     points = points[((points >= 4) & (points <= PATCH_PX - 5)).all(axis=1)]
-    texture = cv2.cornerMinEigenVal(patch, _WINDOW_PX)[tuple(np.rint(points).astype(int).T[::-1])].astype(np.float64)
+    texture = cv2.cornerMinEigenVal(patch, WINDOW_PX)[tuple(np.rint(points).astype(int).T[::-1])].astype(np.float64)
     typical = max(float(np.median(texture)), 1e-9) if len(points) else 1.0
     return Reference(points, texture / (texture + typical) + 1e-6, make_templates(patch, points))
 
@@ -91,7 +90,7 @@ def fit_similarity(
     source: NDArray[np.floating],
     target: NDArray[np.floating],
     trust: NDArray[np.floating] | None = None,
-    iterations: int = 5,
+    iterations: int = _REWEIGHTINGS,
 ) -> tuple[Affine, float, float]:
     """Fit a similarity to point pairs by iteratively reweighted least squares with Tukey's biweight.
 

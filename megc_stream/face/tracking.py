@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from megc_stream.flow.jit import inner_kernel, kernel
 
-__all__ = ["LEVELS", "Templates", "bordered", "make_templates", "track"]
+__all__ = ["LEVELS", "WINDOW_PX", "Templates", "bordered", "make_templates", "track"]
 
 LEVELS = 3
 """Levels of the pyramid, each half as large as the one before."""
 
-_SIDE = 15
-_HALF = _SIDE // 2
+WINDOW_PX = 15
+"""Side of the window around a point."""
+
+_HALF = WINDOW_PX // 2
 _ROW = 16
 """Elements of a row of a window: whole vectors. The last one has no gradient, so it counts nothing."""
 _BORDER_PX = 16
@@ -44,8 +46,6 @@ _ONE = _f32(1)
 class Templates:
     """Windows of n points on one level: :func:`make_templates` makes them."""
 
-    points: NDArray[np.float32]
-    """(n, 2), px of the level."""
     windows: NDArray[np.float32]
     """(n, 3, 15, 16): grey values, their slope in x, in y."""
     inverses: NDArray[np.float32]
@@ -64,12 +64,12 @@ def make_templates(patch: NDArray[np.uint8], points: NDArray[np.float32]) -> tup
     for _ in range(LEVELS):
         padded = bordered(patch)
         pictures = (padded.astype(np.float32), *(cv2.Scharr(padded, cv2.CV_32F, *d) / 32 for d in ((1, 0), (0, 1))))
-        windows = np.zeros((len(points), 3, _SIDE, _ROW), np.float32)
+        windows = np.zeros((len(points), 3, WINDOW_PX, _ROW), np.float32)
         for number, picture in enumerate(pictures):
             _cut(picture, points, windows[:, number])
         inverses = np.empty((len(points), 3), np.float32)
-        _invert(windows, _LEAST_TEXTURE * _SIDE**2, inverses)
-        levels.append(Templates(points, windows, inverses))
+        _invert(windows, _LEAST_TEXTURE * WINDOW_PX**2, inverses)
+        levels.append(Templates(windows, inverses))
         patch = cv2.pyrDown(patch)
         # Centre of pixel j of the halved picture is that of pixel 2 j of the picture: cv2.pyrDown keeps the even ones.
         points = points / _f32(2)
@@ -96,7 +96,7 @@ def track(
 
 @inner_kernel
 def _blend(above, above_right, below, below_right, a, b, c, d, out):
-    for x in range(_SIDE):
+    for x in range(WINDOW_PX):
         out[x] = a * above[x] + b * above_right[x] + c * below[x] + d * below_right[x]
 
 
@@ -111,7 +111,7 @@ def _cut(picture, points, windows):
         a, b, c, d = (_ONE - fx) * (_ONE - fy), fx * (_ONE - fy), (_ONE - fx) * fy, fx * fy
         left += _BORDER_PX - _HALF
         top += _BORDER_PX - _HALF
-        for y in range(_SIDE):
+        for y in range(WINDOW_PX):
             above, below = picture[top + y], picture[top + y + 1]
             _blend(above[left:], above[left + 1 :], below[left:], below[left + 1 :], a, b, c, d, windows[n, y])
 
@@ -120,8 +120,8 @@ def _cut(picture, points, windows):
 def _invert(windows, least, inverses):
     for n in range(windows.shape[0]):
         xx = xy = yy = 0.0
-        for y in range(_SIDE):
-            for x in range(_SIDE):
+        for y in range(WINDOW_PX):
+            for x in range(WINDOW_PX):
                 gx, gy = np.float64(windows[n, 1, y, x]), np.float64(windows[n, 2, y, x])
                 xx += gx * gx
                 xy += gx * gy
@@ -147,8 +147,8 @@ def _compare(above, above_right, below, below_right, grey, slope_x, slope_y, a, 
 @kernel
 def _track(padded, windows, inverses, moved, found, scratch, steps, least_step_squared):
     sum_x, sum_y = scratch[0], scratch[1]
-    right = _f32(padded.shape[1] - _SIDE - 2)
-    bottom = _f32(padded.shape[0] - _SIDE - 2)
+    right = _f32(padded.shape[1] - WINDOW_PX - 2)
+    bottom = _f32(padded.shape[0] - WINDOW_PX - 2)
     for n in range(moved.shape[0]):
         found[n] = inverses[n, 0] > 0
         if not found[n]:
@@ -167,7 +167,7 @@ def _track(padded, windows, inverses, moved, found, scratch, steps, least_step_s
             for m in range(_ROW):
                 sum_x[m] = _f32(0)
                 sum_y[m] = _f32(0)
-            for m in range(_SIDE):
+            for m in range(WINDOW_PX):
                 above, below = padded[row + m], padded[row + m + 1]
                 _compare(
                     above[column : column + _ROW],
