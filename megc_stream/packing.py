@@ -31,26 +31,37 @@ class _Array(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
 
 
+@functools.cache  # numpy puts the name together anew each time, which takes longer than all the rest
+def _name(dtype: np.dtype[Any]) -> str | None:
+    """Return the name that an array of this type is packed under, if it can be."""
+    return dtype.name if dtype.name in _DTYPES and sys.byteorder == "little" else None
+
+
 def _encode(value: Any) -> Any:
-    if isinstance(value, np.ndarray) and value.dtype.name in _DTYPES and sys.byteorder == "little":
-        return _Array(value.dtype.name, value.shape, value.tobytes())
+    if isinstance(value, np.ndarray) and (name := _name(value.dtype)) is not None:
+        return _Array(name, value.shape, value.tobytes())
     raise NotImplementedError(f"cannot pack {type(value)}")
 
 
 @functools.cache
-def _dtypes(kind: Any) -> frozenset[str]:
-    """Return the names that an array annotated ``NDArray[...]`` may have."""
+def _dtypes(kind: Any) -> dict[str, np.dtype[Any]] | None:
+    """Return the types, by name, that an array annotated ``NDArray[...]`` may have; None where it is no array."""
+    if (get_origin(kind) or kind) is not np.ndarray:
+        return None
+    types = {name: np.dtype(name) for name in _DTYPES}
     scalars = {scalar for part in get_args(kind) for scalar in get_args(part)}
-    return frozenset(name for name in _DTYPES if np.dtype(name).type in scalars) or _DTYPES
+    return {name: dtype for name, dtype in types.items() if dtype.type in scalars} or types
 
 
 def _decode(kind: Any, value: Any) -> Any:
-    if (get_origin(kind) or kind) is not np.ndarray:
+    dtypes = _dtypes(kind)
+    if dtypes is None:
         raise NotImplementedError(f"cannot unpack {kind}")
     array = msgspec.convert(value, _Array)
-    if array.dtype not in _dtypes(kind) or any(n < 0 for n in array.shape):
+    dtype = dtypes.get(array.dtype)
+    if dtype is None or any(n < 0 for n in array.shape):
         raise ValueError(f"array of dtype {array.dtype}, shape {array.shape}")
-    result: NDArray[Any] = np.frombuffer(array.data, np.dtype(array.dtype))
+    result: NDArray[Any] = np.frombuffer(array.data, dtype)
     if result.size != math.prod(array.shape):
         raise ValueError(f"array of shape {array.shape} with {result.size} values")
     return result.reshape(array.shape)

@@ -46,7 +46,7 @@ _LUMA_FIRST = re.compile(r"gray|yuvj?4(10|11|20|22|40|44)p|nv(12|16|21|24|42)")
 _RANGE_LIMITED, _RANGE_FULL = 1, 2  # AVCOL_RANGE_MPEG and _JPEG; 0 is "not said"
 
 # Limited-range luma to full range: black is 16, white is 235 (ITU-R BT.601).
-_EXPAND = np.round((np.clip(np.arange(256.0), 16, 235) - 16) * (255 / 219)).astype(np.uint8)
+_EXPAND = 255 / 219
 
 # `VideoFrame.rotation` counts degrees counterclockwise.
 _TURNS = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
@@ -349,7 +349,8 @@ def _luma(frame: VideoFrame) -> NDArray[np.uint8]:
     luma = padded[: frame.height, : frame.width]
     if _full(frame):
         return luma.copy()
-    expanded: NDArray[np.uint8] = cv2.LUT(luma, _EXPAND)
+    # Rounded and clipped, as by a table, and faster; no value lies near a half.
+    expanded: NDArray[np.uint8] = cv2.addWeighted(luma, _EXPAND, luma, 0.0, -16 * _EXPAND)
     return expanded
 
 

@@ -208,6 +208,22 @@ def test_grey_values_are_full_range_for_every_pixel_format(
         assert np.abs(difference).max() <= tolerance
 
 
+def test_every_level_of_limited_range_becomes_the_nearest_of_full_range(tmp_path: Path) -> None:
+    levels = np.arange(256, dtype=np.uint8)
+    path = tmp_path / "levels.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 32, "yuv420p"
+        planes = np.full((48, 256), 128, np.uint8)  # luma, then both colours side by side
+        planes[:32] = levels
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        container.mux(stream.encode())
+    image = read(path)[0][0].image
+    # Exact numbers: 255/219 of a whole number is never half way between two others.
+    expected = [(510 * (min(max(level, 16), 235) - 16) + 219) // 438 for level in levels.tolist()]
+    np.testing.assert_array_equal(image, np.tile(np.array(expected, np.uint8), (32, 1)))
+
+
 def test_a_rate_override_renumbers_time(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", 10, times_ms=[0, 10, 50, 60, 100, 110, 150, 160, 200, 210])
     frames, _ = read(path, fps=100)
