@@ -166,7 +166,7 @@ class Coordinator:
             while True:
                 self._hear()
                 self._look_after()
-                if not self._publisher.started_before:
+                if not all(self._peers[source, "reader"].started_before for source in self._stages):
                     self._wait_for_all(begun_s)
                 beat = self._publisher.beat
                 if beat is not None and beat.ended:
@@ -263,6 +263,8 @@ class Coordinator:
             if len(self._infos) < len(self._stages):
                 return
             begin = Begin(n=-1, sources=self._sources)
+        elif stage == "reader" and not (peer.started_before or self._are_up()):
+            return  # a camera would fill the links of those that are not there yet, and lose frames
         elif peer.jump is not None:
             begin = peer.jump
         else:
@@ -279,6 +281,10 @@ class Coordinator:
         elif stage != "reader":
             names = self._stages[source]
             self._resend(self._peers[source, names[names.index(stage) - 1]], "next")
+
+    def _are_up(self) -> bool:
+        """Tell whether everything but the readers has begun."""
+        return all(peer.is_up for key, peer in self._peers.items() if key[1] != "reader")
 
     def _resend(self, peer: _Peer, link: str) -> None:
         """Have a stage send again what it keeps."""
@@ -306,7 +312,7 @@ class Coordinator:
             resend=peer.resend,
             paused=reader and source in self._paused,
             stopped=reader and source in self._stopped,
-            down=reader and not all(self._peers[source, name].is_up for name in self._stages[source]),
+            down=reader and not all(self._peers[source, name].is_up for name in self._stages[source] if name != stage),
             insertions=tuple(one for one in self._insertions[source] if one.id not in peer.beat.placed)
             if reader
             else (),

@@ -42,7 +42,8 @@ FPS = 100.0
 
 
 class Options(msgspec.Struct):
-    """What a stub graph is to do: ``kills`` by stage, frames at which it dies; ``fail`` names a stage that fails."""
+    """What a stub graph is to do: ``kills`` by stage, frames at which it dies; ``fail`` names a stage that fails,
+    ``late`` one that is not ready before there is a file "opened"."""
 
     frames: int = 1000
     kills: dict[str, list[int]] = {}
@@ -50,6 +51,7 @@ class Options(msgspec.Struct):
     fail: str = ""
     hang: str = ""
     live: bool = False
+    late: str = ""
     clock: str = ""
     settings: dict[str, Any] = {}
 
@@ -81,7 +83,8 @@ class StubSource:
     warnings: tuple[str, ...] = ()
     late = 0
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, directory: Path | None = None) -> None:
+        self._directory = directory
         self.clock_fit = options.clock or None
         self.info = StreamInfo(source="x", subject="x", video="x", fps=FPS, width=8, height=8, live=options.live)
         self.options = options
@@ -108,6 +111,8 @@ class StubSource:
 
     def hold(self, reason: str | None) -> None:
         self.held = reason == "paused"
+        if reason == "restart" and self._directory is not None:
+            (self._directory / "held").touch()
 
     def stop(self) -> None:
         self.stopped.set()
@@ -382,8 +387,10 @@ def run(source: str, stage: str, directory: Path, options: Options, lifeline: in
                 place, lambda context, post: StubResults(directory, doom), {name: list(STAGES) for name in sources}
             )
         elif stage == "reader":
-            run_reader(place, lambda: (StubSource(options), StubFace(doom)))  # type: ignore[arg-type,return-value]
+            run_reader(place, lambda: (StubSource(options, directory), StubFace(doom)))  # type: ignore[arg-type,return-value]
         else:
+            while options.late == stage and not (directory / "opened").exists():
+                threading.Event().wait(0.005)
             run_stage(place, lambda: Adder(stage, doom))
     except UsageError:
         sys.exit(2)

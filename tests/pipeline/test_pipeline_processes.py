@@ -24,6 +24,7 @@ from megc_stream.errors import UsageError, WireError
 from megc_stream.pipeline import Chain, run_chains
 from megc_stream.pipeline import coordinator as coordinator_module
 from megc_stream.pipeline.coordinator import Coordinator
+from megc_stream.records import StreamInfo
 from megc_stream.settings import PipelineSettings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are linked by ipc://")
@@ -47,8 +48,12 @@ class Graph:
             launch=stub_graph.popen(directory, options)
             if nursery is None
             else stub_graph.launcher(nursery, directory, options, self.started),
-            on_info=lambda source, info, warnings: {"info": msgspec.to_builtins(info)},
+            on_info=self._opened,
         )
+
+    def _opened(self, source: str, info: StreamInfo, warnings: tuple[str, ...]) -> dict[str, Any]:
+        (self.directory / "opened").touch()
+        return {"info": msgspec.to_builtins(info)}
 
     def run(self) -> dict[str, list[str]]:
         try:
@@ -260,6 +265,13 @@ def test_a_live_source_goes_on_with_a_gap_after_its_reader_died(graph: Callable[
     # The stub counts from 0 again, as a camera does: all its frames come after those from before.
     assert len(frames) - crops.index(gap) == 150
     assert frames[crops.index(gap)] > frames[crops.index(gap) - 1] + 1
+
+
+def test_a_live_source_begins_when_all_stages_are_ready(graph: Callable[..., Graph]) -> None:
+    made = graph(Options(frames=20, live=True, late="teller"))
+    made.run()
+    assert len(told(made.directory / "told-")["crop"]) == 20
+    assert not (made.directory / "held").exists()  # never told to drop frames
 
 
 def test_a_live_source_loses_nothing_when_another_stage_dies(graph: Callable[..., Graph], tmp_path: Path) -> None:
