@@ -115,6 +115,27 @@ def _open_source(settings: Settings, clock: Clock) -> Source:
     return source
 
 
+def _open_sources(nodes: Sequence[Node], clock: Clock, stack: ExitStack) -> dict[str, Source]:
+    """Open all sources, to be closed with ``stack``.
+
+    Streams are opened at once, because each may take seconds to answer; devices in turn, as their drivers expect.
+    """
+    streams = [node for node in nodes if "://" in node.settings.source]
+    with ThreadPoolExecutor(len(streams) or 1, thread_name_prefix="megc-open") as pool:
+        opening = {node.name: pool.submit(_open_source, node.settings, clock) for node in streams}
+    for opened in opening.values():
+        if opened.exception() is None:
+            stack.enter_context(opened.result())
+    sources = {}
+    for node in nodes:
+        stream = opening.get(node.name)
+        if stream is not None:
+            sources[node.name] = stream.result()
+        else:
+            sources[node.name] = stack.enter_context(_open_source(node.settings, clock))
+    return sources
+
+
 def _make_face(settings: Settings, source: Source) -> FaceAnalyser:
     face = FaceAnalyser(settings.face, source.info.fps, settings.model.providers)
     face.warm_up()
@@ -181,8 +202,7 @@ def _embedded(
         stack.enter_context(authenticator(context, load_security(settings.security)))
         outputs = Outputs(settings, nodes, context, post, clock=clock, sinks=sinks, truth=truth, warn=warn)
         stack.callback(outputs.close)
-        for node in nodes:
-            sources[node.name] = stack.enter_context(_open_source(node.settings, clock))
+        sources |= _open_sources(nodes, clock, stack)
         # Kernels are loaded by Python, networks by ONNX Runtime: some tenths of a second each, so both at once.
         with ThreadPoolExecutor(1, thread_name_prefix="megc-start") as beside:
             building = beside.submit(_build_stages, settings, nodes, clock)

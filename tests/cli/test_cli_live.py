@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
 from megc_stream.cli import analysis
-from megc_stream.clock import ManualClock
-from megc_stream.errors import UsageError
+from megc_stream.clock import Clock, ManualClock
+from megc_stream.errors import CaptureError, UsageError
 from megc_stream.records import StreamInfo
-from megc_stream.settings import Settings, SpottingSettings
+from megc_stream.settings import Settings, SourceSettings, SpottingSettings
 
 
 class Camera:
@@ -27,6 +28,12 @@ class Camera:
 
     def close(self) -> None:
         self.done.append("closed")
+
+    def __enter__(self) -> Camera:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @pytest.fixture
@@ -52,3 +59,23 @@ def test_a_source_that_cannot_be_used_is_closed(camera: Camera) -> None:
     with pytest.raises(UsageError, match="--spotting video needs a file"):
         analysis.open_reader(Settings(source="0", spotting=SpottingSettings(mode="video")), ManualClock())
     assert camera.done == ["closed"]
+
+
+def test_streams_are_opened_at_once_and_closed_when_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2)
+    opened: list[Camera] = []
+
+    def open_input(settings: Settings, clock: Clock) -> Camera:
+        together.wait(30)  # in turn, the first would wait for ever
+        if "second" in settings.source:
+            raise CaptureError("second: no answer")
+        opened.append(Camera())
+        return opened[0]
+
+    monkeypatch.setattr(analysis, "open_input", open_input)
+    settings = Settings(
+        sources=tuple(SourceSettings(name=name, source=f"http://127.0.0.1/{name}") for name in ("first", "second"))
+    )
+    with pytest.raises(CaptureError, match="second: no answer"):
+        analysis.analyse_graph(settings, clock=ManualClock())
+    assert [camera.done for camera in opened] == [["drained", "closed"]]
