@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +64,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+_open: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+"""Sessions in use, by all that makes them what they are."""
+_opening = threading.Lock()
+
+
 class OnnxModel:
-    """One ONNX Runtime session with one thread unless told otherwise.
+    """An ONNX Runtime session with one thread unless told otherwise.
+
+    Models of the same file, providers and threads share one session while any of them lives: networks keep no state
+    between calls, and several sources of one run need no copy each. Any thread may call :meth:`run`.
 
     Parameters
     ----------
@@ -87,27 +97,13 @@ class OnnxModel:
         if not path.is_file():
             raise ModelError(f"model {path}: no such file; expected an .onnx file ('megc-stream doctor' names ours)")
         names = [_provider(name, onnxruntime.get_available_providers()) for name in dict.fromkeys((*providers, "cpu"))]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Spinning threads would take a core away from the other stages.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A provider that cannot start logs many lines before its error: ours says it in one.
-        onnxruntime.set_default_logger_severity(4)
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=names)
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"model {path}: ONNX Runtime cannot load it ({reason}); expected an ONNX model") from error
-        finally:
-            onnxruntime.set_default_logger_severity(2)
-        active = self._session.get_providers()
-        if names[0] != active[0]:
-            raise ModelError(
-                f"model {path}: provider {names[0]} could not start, got {active[0]}; check the GPU driver with "
-                "'megc-stream doctor' or use --providers cpu"
-            )
+        file = path.stat()
+        key = (path.resolve(), file.st_mtime_ns, file.st_size, tuple(names), threads)
+        with _opening:
+            session = _open.get(key)
+            if session is None:
+                session = _open[key] = _new_session(path, names, threads)
+        self._session: Any = session
         self.path = path
         self.input_types: dict[str, str] = {node.name: node.type for node in self._session.get_inputs()}
         self.inputs: dict[str, list[Any]] = {node.name: node.shape for node in self._session.get_inputs()}
@@ -118,6 +114,33 @@ class OnnxModel:
         """Return all outputs, in the model's order, for the named inputs."""
         result: list[NDArray[np.float32]] = self._session.run(None, dict(inputs))
         return result
+
+
+def _new_session(path: Path, names: Sequence[str], threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads would take a core away from the other stages.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A provider that cannot start logs many lines before its error: ours says it in one.
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=names)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"model {path}: ONNX Runtime cannot load it ({reason}); expected an ONNX model") from error
+    finally:
+        onnxruntime.set_default_logger_severity(2)
+    active = session.get_providers()
+    if names[0] != active[0]:
+        raise ModelError(
+            f"model {path}: provider {names[0]} could not start, got {active[0]}; check the GPU driver with "
+            "'megc-stream doctor' or use --providers cpu"
+        )
+    return session
 
 
 def _provider(name: str, available: Sequence[str]) -> str:
