@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from megc_stream.benchmarking.machine import calibration_ms, processor, stolen_s
+from megc_stream.benchmarking.machine import calibration_beside_ms, calibration_ms, processor, stolen_s
 from megc_stream.errors import UsageError
 from megc_stream.output.run_record import environment
 from megc_stream.pipeline import Sink
@@ -65,6 +65,7 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     ``capture_to_score_ms`` ends when the score of pair (i, i+k) is out and begins at the ``t_capture_s`` of frame i+k;
     ``stages_ms`` is the time a stage works on one record (``decode``: reading and decoding one picture, ahead of time;
     ``capture``: the reader's wait for a frame). ``cpu_cores`` is CPU time over time, ``cpu_cores_by_thread`` its parts.
+    ``calibration_ms`` is a fixed loop after the run, ``calibration_in_run_ms`` the median of what it took meanwhile.
     ``stolen_cores`` is what the host of a virtual machine gave to others meanwhile (None where that is unknown).
     ``first_score_s`` counts from the start of the program. ``lookahead`` and its total ``lookahead_s`` are None in
     whole-video mode, as ``lookahead_reason`` then says. Latencies, durations, CPU and memory leave out the first
@@ -75,6 +76,7 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     cores: int
     versions: dict[str, str]
     calibration_ms: float
+    calibration_in_run_ms: float
     sources: tuple[str, ...]
     fps_in: float
     fps_out: float
@@ -135,6 +137,7 @@ class LatencyProbe(Sink):
         # (time, CPU of the process, resident bytes) while it ran steadily, and CPU by thread at the ends of that time.
         self._samples: list[tuple[float, float, int]] = []
         self._stolen_s: list[float | None] = []
+        self._calibrations_ms: list[float] = []
         self._threads: dict[int, tuple[str, float, float]] = {}
         self._frames_at_start = self._frames_at_end = 0
 
@@ -171,6 +174,7 @@ class LatencyProbe(Sink):
                 self._frames_at_start = self._frames()
             self._samples.append((now_s, time.process_time(), _resident_bytes()))
             self._stolen_s = [*self._stolen_s[:1], stolen_s()]
+            self._calibrations_ms.append(calibration_beside_ms())
             for thread in threading.enumerate():
                 cpu_s = _thread_cpu_s(thread.native_id)
                 if thread.native_id is not None and cpu_s is not None:
@@ -218,6 +222,7 @@ class LatencyProbe(Sink):
             cores=here.cpu_count,
             versions={"megc_stream": here.megc_stream, "python": here.python, **here.packages},
             calibration_ms=calibration_ms(),
+            calibration_in_run_ms=float(np.median(self._calibrations_ms)),
             sources=tuple(f"{info.source}: {info.description}, {info.fps:g} fps" for info in self._infos.values()),
             fps_in=fps_in,
             fps_out=sum(rate.per_s() for rate in self._scores.values()),

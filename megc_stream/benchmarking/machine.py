@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["calibration_ms", "processor", "stolen_s"]
+__all__ = ["calibration_beside_ms", "calibration_ms", "processor", "stolen_s"]
 
 _CALIBRATION_STEPS = 200_000
+_SHARE = 100
 
 
 def processor() -> str:
@@ -33,11 +34,27 @@ def calibration_ms() -> float:
     seconds = []
     for _ in range(15):
         begin_s = time.perf_counter()
-        total = 0
-        for step in range(_CALIBRATION_STEPS):
-            total += step
+        _add_up(_CALIBRATION_STEPS)
         seconds.append(time.perf_counter() - begin_s)
     return float(np.median(seconds)) * 1e3
+
+
+def calibration_beside_ms() -> float:
+    """Return what the loop of :func:`calibration_ms` would take now, in CPU time: from a hundredth of it.
+
+    For the middle of a run. What slows it there are other programs, or other machines, that share a core's units and
+    caches, the run's own other threads among them; waiting for a core does not count.
+    """
+    begin_s = time.thread_time()
+    _add_up(_CALIBRATION_STEPS // _SHARE)
+    return (time.thread_time() - begin_s) * _SHARE * 1e3
+
+
+def _add_up(steps: int) -> int:
+    total = 0
+    for step in range(steps):
+        total += step
+    return total
 
 
 def stolen_s() -> float | None:

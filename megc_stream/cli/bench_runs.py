@@ -81,7 +81,8 @@ def _write(file: Path, text: str) -> None:
 
 def _print(result: LatencyBench, paced: bool) -> None:
     versions = ", ".join(f"{name} {result.versions[name]}" for name in ("megc_stream", "numba", "numpy"))
-    say(f"{result.machine}, {result.cores} cores; {versions}; calibration loop {result.calibration_ms:.2f} ms")
+    calibration = f"calibration loop {result.calibration_ms:.2f} ms, {result.calibration_in_run_ms:.2f} during the run"
+    say(f"{result.machine}, {result.cores} cores; {versions}; {calibration}")
     for source in result.sources:
         say(f"  {source}")
     losses = ", ".join(f"{count} {reason}" for reason, count in result.dropped_by_reason.items())

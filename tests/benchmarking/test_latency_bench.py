@@ -101,6 +101,7 @@ def test_the_figures_of_one_source(time: Time) -> None:
     assert result.cpu_ms_per_frame == pytest.approx(5.0)
     assert result.rss_mb > 10
     assert result.calibration_ms > 0
+    assert result.calibration_in_run_ms > 0
 
 
 def test_the_look_ahead_is_that_of_the_events(time: Time) -> None:

@@ -20,3 +20,9 @@ def test_stolen_time_is_that_of_the_kernel(monkeypatch: pytest.MonkeyPatch, tmp_
     assert machine.stolen_s() is None
     monkeypatch.setattr(sys, "platform", "win32")
     assert machine.stolen_s() is None
+
+
+def test_the_loop_beside_a_run_is_a_hundredth_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    instants_s = iter([1.0, 1.0001])
+    monkeypatch.setattr(machine.time, "thread_time", lambda: next(instants_s))
+    assert machine.calibration_beside_ms() == pytest.approx(10.0)
