@@ -25,6 +25,11 @@ _LEAST_FPS = 25.0
 _RATE_AFTER_S = 3.0
 _RATE_TOLERANCE = 0.1
 _FLAGGED_SHARE = 0.1
+_LOST_SHARE = 0.01
+_LEAST_LOST = 10  # a hiccup at the beginning is no reason to speak
+_KEEP_UP = (
+    "choose a lower rate or fewer sources, or leave the machine to it; 'megc-stream bench latency' says what costs what"
+)
 _FACE_MODELS = ("mediapipe-face-detector.onnx", "mediapipe-face-mesh.onnx")
 _ASSUMED = ", rate assumed"
 
@@ -57,7 +62,9 @@ class _Watch(Sink):
         self.faces = 0
         self.scores = 0
         self.flags: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
         self.end: StreamEnd | None = None
+        self._told_of_losses = False
 
     def write(self, record: Record) -> None:
         if isinstance(record, Event) and record.kind in ("label", "answer"):
@@ -68,12 +75,25 @@ class _Watch(Sink):
             self._info = record
         elif isinstance(record, StreamEnd):
             self.end = record
+            self.dropped.update(record.dropped)
         elif isinstance(record, Crop):
             self.crops += 1
+            if record.dropped:
+                self._lose(record)
             self.faces += record.image is not None
             self.flags.update(record.flags)
             if self._info is not None and self._info.live:
                 self._check_rate(record, self._info)
+
+    def _lose(self, crop: Crop) -> None:
+        """Count what was lost before a frame; say once, while there is time to act on it, that the analysis is slow."""
+        self.dropped.update(crop.dropped)
+        lost = self.dropped["overrun"]
+        if lost > max(_LEAST_LOST, _LOST_SHARE * self.crops) and not self._told_of_losses:
+            self._told_of_losses = True
+            self._warn(
+                f"{crop.source}: the analysis does not keep up, {lost} of {crop.frame} frames lost so far; {_KEEP_UP}"
+            )
 
     def _check_rate(self, crop: Crop, info: StreamInfo) -> None:
         """Compare a camera's real rate with what its driver says, once, after some seconds."""
@@ -164,14 +184,14 @@ class SourceResults:
         """
         end = self._watch.end
         assert end is not None
-        for text in _warnings_after(self._watch, self._settings):
+        paced = self._settings.capture.speed and not self.info.live
+        for text in _warnings_after(self._watch, self._settings, late if paced else 0):
             self._tell(text)
         for text in self._warnings:
             self.writer.note(text)
         source = without_password(self._settings.source)
         problem = _problem(self._watch, end, source, self._k, self._settings.face.face_index)
         status: RunStatus = "failed" if problem else "stopped" if end.reason == "stopped" else "complete"
-        paced = self._settings.capture.speed and not self.info.live
         self.writer.close(status, str(problem or ""), late=late if paced else None)
         return Analysis(
             name=self._name,
@@ -205,7 +225,7 @@ def _warnings_before(info: StreamInfo) -> list[str]:
     return warnings
 
 
-def _warnings_after(watch: _Watch, settings: Settings) -> list[str]:
+def _warnings_after(watch: _Watch, settings: Settings, late: int) -> list[str]:
     advice = {
         "small": f"outer eye corners less than {settings.face.small_px:g} px apart; move closer or use more pixels",
         "turned": f"by more than {settings.face.turned_deg:g} degrees; look towards the camera",
@@ -220,6 +240,15 @@ def _warnings_after(watch: _Watch, settings: Settings) -> list[str]:
     lost = watch.crops - watch.faces
     if lost > many:
         warnings.insert(0, f"no face in {lost} of {watch.crops} frames: nothing can be found there")
+    if gone := watch.dropped.total():
+        losses = ", ".join(f"{count} {reason}" for reason, count in sorted(watch.dropped.items()) if count)
+        advice_then = f"; {_KEEP_UP}" if watch.dropped["overrun"] else ""
+        warnings.append(f"{gone} of {watch.crops + gone} frames were lost ({losses}){advice_then}")
+    if late:
+        warnings.append(
+            f"{late} of {watch.crops} frames were analysed more than 50 ms after their time: nothing is lost, but what "
+            f"came live came late; {_KEEP_UP}"
+        )
     return warnings
 
 
