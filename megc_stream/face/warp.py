@@ -102,10 +102,11 @@ class View:
     def averaged(
         self, x: tuple[int, int], y: tuple[int, int], factor: int
     ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        """Return means of ``factor`` x ``factor`` blocks of the (low, high) spans ``x`` and ``y`` or beyond, and where
-        they begin, (x, y).
+        """Return means of ``factor`` x ``factor`` blocks of the (low, high) spans ``x`` and ``y``, and their origin.
 
-        Blocks lie on a grid fixed to the picture, so that the extent of the part changes no value.
+        The spans begin at multiples of ``factor`` and end at them or with the picture: blocks lie on a grid fixed to
+        it. What is kept is a larger part, which depends on what was asked for before and on what was decoded; what is
+        returned is not, because a sample's roundings depend on where its picture begins.
         """
         (x_low, x_high), (y_low, y_high) = self._spans
         if factor != self._factor or x[0] < x_low or x[1] > x_high or y[0] < y_low or y[1] > y_high:
@@ -114,15 +115,17 @@ class View:
             left, top, right, bottom = self._region or (0, 0, width, height)
             x_low, x_high = _widened(x, (left, right), factor)
             y_low, y_high = _widened(y, (top, bottom), factor)
-            blocks = max((x_high - x_low) // factor, 1), max((y_high - y_low) // factor, 1)
             part = self.image[y_low:y_high, x_low:x_high]
+            blocks = max(part.shape[1] // factor, 1), max(part.shape[0] // factor, 1)
             if factor < _LEAST_OWN_FACTOR or part.ndim != 2 or min(part.shape) < factor:
                 self._small = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
             else:
                 self._small = np.empty(blocks[::-1], np.uint8)
                 _block_means(part, factor, np.empty(part.shape[1], np.uint16), self._small)
             self._factor, self._spans = factor, ((x_low, x_high), (y_low, y_high))
-        return self._small, (x_low, y_low)
+        first_x, first_y = (x[0] - x_low) // factor, (y[0] - y_low) // factor
+        blocks_x, blocks_y = max((x[1] - x[0]) // factor, 1), max((y[1] - y[0]) // factor, 1)
+        return self._small[first_y : first_y + blocks_y, first_x : first_x + blocks_x], (x[0], y[0])
 
 
 @inner_kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from megc_stream.errors import UsageError
 from megc_stream.face import FaceAnalyser, locate_landmarks
 from megc_stream.face.landmarks import eye_centres
 from megc_stream.face.mesh import FaceMesh, Mesh
-from megc_stream.records import Crop, Frame
+from megc_stream.records import Crop, Frame, Region
 from megc_stream.settings import FaceSettings
 
 FrameOf = Callable[[int, NDArray[np.uint8], float], Frame]
@@ -149,6 +150,30 @@ def test_a_part_of_the_picture_is_enough(picture: NDArray[np.uint8], models: Fac
     for i in range(81, 84):
         partial.process(frame_of(i, np.zeros_like(wide), FPS))
     assert partial.region is None
+
+
+def test_a_part_decoded_ahead_for_an_older_region_gives_the_same(
+    picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf
+) -> None:
+    ahead = 50
+    large = cv2.resize(picture, None, fx=3.4, fy=3.4, interpolation=cv2.INTER_CUBIC)
+    full, partial = (FaceAnalyser(FaceSettings(), FPS, model=models) for _ in range(2))
+    regions: list[Region | None] = []
+    parts = 0
+    for i in range(110):
+        shift = (70 * math.sin(i / 20), 30 * math.sin(i / 31))
+        moved = cv2.warpAffine(large, np.array([[1, 0, shift[0]], [0, 1, shift[1]]]), large.shape[::-1])
+        image = noisy(moved, i)
+        frame = frame_of(i, image, FPS)
+        if i > ahead and (region := regions[i - 1 - ahead]) is not None:
+            x_low, y_low, x_high, y_high = region
+            there = np.zeros_like(image)
+            there[y_low:y_high, x_low:x_high] = image[y_low:y_high, x_low:x_high]
+            frame = msgspec.structs.replace(frame, image=there, region=region, rest=lambda image=image: image)
+            parts += 1
+        assert same(partial.process(frame), full.process(frame_of(i, image, FPS)))
+        regions.append(partial.region)
+    assert parts == 109 - ahead
 
 
 def test_restoring_continues_exactly(picture: NDArray[np.uint8], models: FaceMesh, frame_of: FrameOf) -> None:
