@@ -75,7 +75,7 @@ class Goal:
 
 
 def _lost(figures: Figures) -> float:
-    return float(figures["dropped"] + figures["late"])
+    return float(figures["dropped"] + (figures["late"] or 0))
 
 
 def _own_cpu(figures: Figures) -> float:

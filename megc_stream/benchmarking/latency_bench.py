@@ -61,7 +61,8 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
 
     ``fps_in`` and ``fps_out`` are frames and scores per second between the first and the last, those of all sources
     together; ``seconds`` lie between the first and the last frame read, ``times_real_time`` is ``fps_in`` over the
-    sources' own rates. ``dropped`` counts lost frames, ``late`` those released more than 50 ms after their deadline.
+    sources' own rates. ``dropped`` counts lost frames, ``late`` those released more than 50 ms after their deadline
+    (None where there are no deadlines: live, or at full speed). ``stopped``: the run was ended before its source did.
     ``capture_to_score_ms`` ends when the score of pair (i, i+k) is out and begins at the ``t_capture_s`` of frame i+k;
     ``stages_ms`` is the time a stage works on one record (``decode``: reading and decoding one picture, ahead of time;
     ``capture``: the reader's wait for a frame). ``cpu_cores`` is CPU time over time, ``cpu_cores_by_thread`` its parts.
@@ -86,7 +87,8 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     times_real_time: float
     dropped: int
     dropped_by_reason: dict[str, int]
-    late: int
+    late: int | None
+    stopped: bool
     capture_to_score_ms: Percentiles
     stages_ms: dict[str, Percentiles]
     cpu_cores: float
@@ -182,13 +184,17 @@ class LatencyProbe(Sink):
                     self._threads[thread.native_id] = (thread.name, first_s, cpu_s)
             self._frames_at_end = self._frames()
 
-    def result(self, *, late: int, k_s: float, k_prime_s: float, whole_video: bool = False) -> LatencyBench:
+    def result(
+        self, *, late: int | None, stopped: bool, k_s: float, k_prime_s: float, whole_video: bool = False
+    ) -> LatencyBench:
         """Return the figures of the finished run.
 
         Parameters
         ----------
         late
-            Frames released too late, from the run's own record.
+            Frames released too late, from the run's own record; None where there are no deadlines.
+        stopped
+            Whether the run was ended before its source did.
         k_s, k_prime_s
             Of the spotter, seconds.
         whole_video
@@ -233,6 +239,7 @@ class LatencyProbe(Sink):
             dropped=self._dropped.total(),
             dropped_by_reason=dict(sorted(self._dropped.items())),
             late=late,
+            stopped=stopped,
             capture_to_score_ms=percentiles(self._latencies_s),
             stages_ms={stage: percentiles(costs) for stage, costs in sorted(self._costs_s.items())},
             cpu_cores=cpu_s / span_s,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
 
@@ -29,7 +29,7 @@ from megc_stream.settings import Settings
 from megc_stream.spotting import Spotter
 from megc_stream.wire import authenticator, load_security
 
-__all__ = ["Analysis", "analyse", "analyse_graph", "build_stage", "open_reader"]
+__all__ = ["Analysis", "analyse", "analyse_graph", "build_stage", "open_reader", "raise_problems"]
 
 _MARGIN_S = 5.0
 
@@ -49,8 +49,9 @@ def analyse(
     MegcError
         Whatever keeps the analysis from running or finishing. Results up to then are on disk.
     """
-    [analysis] = analyse_graph(settings, sinks=sinks, truth=truth, warn=warn, clock=clock)
-    return analysis
+    analyses = analyse_graph(settings, sinks=sinks, truth=truth, warn=warn, clock=clock)
+    raise_problems(analyses)
+    return analyses[0]
 
 
 def analyse_graph(
@@ -79,21 +80,36 @@ def analyse_graph(
     Raises
     ------
     MegcError
-        Whatever keeps the analysis from running or finishing. Results up to then are on disk.
+        Whatever keeps the analysis from running or finishing. Results up to then are on disk. What makes the results of
+        a source incomplete or empty is no error here, but its ``problem``: see :func:`raise_problems`.
     """
     nodes = nodes_of(settings)
     if settings.pipeline.runner == "embedded":
-        analyses = _embedded(settings, nodes, sinks, truth, warn, clock or MonotonicClock())
-    else:
-        from megc_stream.cli.processes import run_processes
+        return _embedded(settings, nodes, sinks, truth, warn, clock or MonotonicClock())
+    from megc_stream.cli.processes import run_processes
 
-        analyses = run_processes(settings, nodes)
-    for analysis in analyses:
-        if analysis.problem:
-            error = CaptureError(analysis.problem)
-            error.add_note(f"what was found is in {analysis.folder}")
-            raise error
-    return analyses
+    return run_processes(settings, nodes)
+
+
+def raise_problems(analyses: Sequence[Analysis], *, kept: bool = True) -> None:
+    """Raise what makes results incomplete or empty although nothing failed, where there is such a thing.
+
+    ``kept`` tells whether the folders of the results stay.
+
+    Raises
+    ------
+    CaptureError
+        The problem of the first source that has one, with those of the others as notes.
+    """
+    problems = [analysis for analysis in analyses if analysis.problem]
+    if not problems:
+        return
+    error = CaptureError(problems[0].problem)
+    for analysis in problems[1:]:
+        error.add_note(analysis.problem)
+    if kept:
+        error.add_note(f"what was found is in {', '.join(analysis.folder for analysis in problems)}")
+    raise error
 
 
 def open_reader(settings: Settings, clock: Clock) -> tuple[Source, FaceAnalyser]:
@@ -121,19 +137,43 @@ def _open_sources(nodes: Sequence[Node], clock: Clock, stack: ExitStack) -> dict
     Streams are opened at once, because each may take seconds to answer; devices in turn, as their drivers expect.
     """
     streams = [node for node in nodes if "://" in node.settings.source]
-    with ThreadPoolExecutor(len(streams) or 1, thread_name_prefix="megc-open") as pool:
-        opening = {node.name: pool.submit(_open_source, node.settings, clock) for node in streams}
-    for opened in opening.values():
-        if opened.exception() is None:
-            stack.enter_context(opened.result())
-    sources = {}
-    for node in nodes:
-        stream = opening.get(node.name)
-        if stream is not None:
-            sources[node.name] = stream.result()
+    opening: dict[str, Future[Source]] = {}
+    try:
+        with ThreadPoolExecutor(len(streams) or 1, thread_name_prefix="megc-open") as pool:
+            opening |= {node.name: pool.submit(_open_node, node, clock) for node in streams}
+    except BaseException:  # Ctrl-C, while some may still be opened
+        for stream in opening.values():
+            stream.add_done_callback(_close_opened)
+        raise
+    failed = []
+    for stream in opening.values():
+        error = stream.exception()
+        if error is None:
+            stack.enter_context(stream.result())
         else:
-            sources[node.name] = stack.enter_context(_open_source(node.settings, clock))
-    return sources
+            failed.append(error)
+    if failed:
+        for other in failed[1:]:
+            failed[0].add_note(f"and: {other}")
+        raise failed[0]
+    return {
+        node.name: opening[node.name].result() if node.name in opening else stack.enter_context(_open_node(node, clock))
+        for node in nodes
+    }
+
+
+def _open_node(node: Node, clock: Clock) -> Source:
+    try:
+        return _open_source(node.settings, clock)
+    except MegcError as error:
+        if node.name:
+            error.add_note(f"this is the source '{node.name}'")
+        raise
+
+
+def _close_opened(stream: Future[Source]) -> None:
+    if not stream.cancelled() and stream.exception() is None:
+        stream.result().close()
 
 
 def _make_face(settings: Settings, source: Source) -> FaceAnalyser:

@@ -158,10 +158,11 @@ def run(
     json_file: JsonOption = None,
 ) -> None:
     """Analyse a camera, a video file or a folder of images; write events, scores and a report."""
+    from megc_stream.cli.inputs import is_settings_file
     from megc_stream.cli.run import parse_speed, run_command
     from megc_stream.settings import load_settings
 
-    if source is not None and config is None and source.endswith(".toml"):
+    if source is not None and config is None and is_settings_file(source):
         config = Path(source)
         source = None
     overrides: dict[str, Any] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,12 +10,13 @@ from typing import Any
 
 import msgspec
 
+from megc_stream.benchmarking import latency_bench
 from megc_stream.benchmarking.latency_bench import LatencyBench, LatencyProbe, histogram_svg
-from megc_stream.cli.analysis import analyse_graph
+from megc_stream.cli.analysis import analyse_graph, raise_problems
 from megc_stream.cli.console import note, report_json, say, warn
+from megc_stream.cli.inputs import is_settings_file
 from megc_stream.errors import OutputError, UsageError
 from megc_stream.models import MeanModel, find_mean
-from megc_stream.output.run_folder import RUN
 from megc_stream.settings import load_settings
 
 __all__ = ["bench_run"]
@@ -37,25 +37,38 @@ def bench_run(
     json_file: str | None,
 ) -> None:
     """Run the sources, at their own pace or as fast as possible, and print what it cost."""
+    if len(sources) == 1 and config is None and is_settings_file(sources[0]):
+        config, sources = Path(sources[0]), []
+    least_s = latency_bench.LEFT_OUT_S + 1
+    if seconds is not None and 0 < seconds < least_s:
+        raise UsageError(
+            f"bench: --seconds {seconds:g}: expected at least {least_s:g}, because the first "
+            f"{latency_bench.LEFT_OUT_S:g} s after the first score count for nothing"
+        )
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise UsageError(f"--picture {picture}: expected a name that ends with .svg, which is what is drawn")
     for file in (json_file if json_file != "-" else None, picture):
         if file is not None and not Path(file).absolute().parent.is_dir():
             raise UsageError(f"{file}: no folder {Path(file).parent}; make it first")
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="megc-bench-"))) / "results"
         capture = {"fps": fps, "speed": 1.0 if paced else 0.0, "max_seconds": seconds}
-        named: dict[str, Any] = {"source": sources[0] if len(sources) == 1 else None}
+        named: dict[str, Any] = {"source": sources[0]} if len(sources) == 1 else {}
         if len(sources) > 1:
             named = {"sources": [{"name": f"s{n}", "source": source} for n, source in enumerate(sources)]}
         settings = load_settings(config, {**overrides, **named, "capture": capture, "output": {"folder": folder}})
         if settings.pipeline.runner != "embedded":
             raise UsageError("bench: measures one process; leave pipeline.runner at 'embedded'")
-        note(f"running {', '.join(sources)} {'at its own pace' if paced else 'as fast as it goes'}")
+        of = ", ".join(sources) or str(config)
+        note(f"running {of} {'at its own pace' if paced else 'as fast as it goes'}")
         probe = LatencyProbe()
         analyses = analyse_graph(settings, sinks=[probe], warn=warn)
+        raise_problems(analyses, kept=out is not None)
         info = MeanModel(find_mean(settings.model.name)).info
-        records = [_read_run(Path(analysis.folder)) for analysis in analyses]
+        late = [analysis.late for analysis in analyses if analysis.late is not None]
         result = probe.result(
-            late=sum(record.get("late") or 0 for record in records),
+            late=sum(late) if late else None,
+            stopped=any(analysis.end.reason == "stopped" for analysis in analyses),
             k_s=settings.spotting.k_s or info.k_s,
             k_prime_s=settings.spotting.k_prime_s or info.k_prime_s,
             whole_video=settings.spotting.mode == "video",
@@ -65,11 +78,6 @@ def bench_run(
         _write(picture, histogram_svg(probe.latencies_s(), ", ".join(result.sources), result.machine))
     if json_file != "-":
         _print(result, paced)
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    return record
 
 
 def _write(file: Path, text: str) -> None:
@@ -89,7 +97,9 @@ def _print(result: LatencyBench, paced: bool) -> None:
     say(
         f"{result.frames} frames of {result.seconds:.1f} s: {result.fps_in:.1f} frames/s in, "
         f"{result.fps_out:.1f} scores/s out, {result.dropped} dropped{f' ({losses})' if losses else ''}"
-        + (f", {result.late} late by more than 50 ms" if paced else f"; {result.times_real_time:.1f} x real time")
+        + (f", {result.late} late by more than 50 ms" if result.late is not None else "")
+        + ("" if paced else f"; {result.times_real_time:.1f} x real time")
+        + (" (stopped early)" if result.stopped else "")
     )
     say()
     say(f"  {'ms':24}{'p50':>10}{'p95':>10}{'p99':>10}{'max':>10}")

@@ -12,7 +12,12 @@ from megc_stream.datasets import LAYOUTS, Recording, find_recording, open_record
 from megc_stream.errors import DataError, UsageError
 from megc_stream.settings import Settings
 
-__all__ = ["open_input"]
+__all__ = ["is_settings_file", "open_input"]
+
+
+def is_settings_file(source: str) -> bool:
+    """Tell whether what was given as SOURCE is a settings file, which names the source or sources."""
+    return source.endswith(".toml") and "://" not in source
 
 
 def open_input(settings: Settings, clock: Clock) -> Source:

@@ -98,6 +98,8 @@ class RunProgress(Sink):
         self._max_seconds = max_seconds
         self._total: int | None = 0
         self._done = 0
+        # Of live sources, the time of their first frame: theirs is the host's clock, which begins anywhere.
+        self._zero_s: dict[str, float | None] = {}
 
     def write(self, record: Record) -> None:
         """Count crops; tell of labelled events and of answers."""
@@ -107,32 +109,36 @@ class RunProgress(Sink):
                 if self._max_seconds is not None and frames is not None:
                     frames = min(frames, math.ceil(self._max_seconds * record.fps))
                 self._total = None if self._total is None or frames is None else self._total + frames
+                if record.live:
+                    self._zero_s[record.source] = None
             case Crop():
+                if self._zero_s.get(record.source, 0.0) is None:
+                    self._zero_s[record.source] = record.t_capture_s
                 self._done += 1
                 self._progress(self._done, self._total)
             case Event(kind="label"):
-                self._progress.line(describe(record))
+                self._progress.line(describe(record, self._zero_s.get(record.source) or 0.0))
             case Event(kind="answer", final=True):
                 for answer in record.answers:
-                    self._progress.line(describe_answer(record, answer))
+                    self._progress.line(describe_answer(record, answer, self._zero_s.get(record.source) or 0.0))
 
 
-def describe(event: Event) -> str:
-    """Return one line about a finished event."""
+def describe(event: Event, zero_s: float = 0.0) -> str:
+    """Return one line about a finished event, with its time since ``zero_s``."""
     assert event.offset is not None
     share = event.probabilities.get(event.emotion or "", 0.0)
     named = f"{event.emotion} ({share:.0%})" if event.emotion else "no emotion named"
     return (
-        f"{event.onset.t_s:8.2f} s  {event.offset.t_s - event.onset.t_s:5.2f} s long  "
+        f"{event.onset.t_s - zero_s:8.2f} s  {event.offset.t_s - event.onset.t_s:5.2f} s long  "
         f"{event.type}-expression, {named}, frames {event.onset.number}-{event.offset.number}"
     )
 
 
-def describe_answer(event: Event, answer: Answer) -> str:
+def describe_answer(event: Event, answer: Answer, zero_s: float = 0.0) -> str:
     """Return one line about an answer: what was asked of which event, what the answer is, and whose it is."""
     whose = "measured"
     if answer.by == "served":
         whose = f"written by {answer.evidence.get('lora') or answer.evidence.get('model')}"
     elif answer.fallback:
         whose = f"measured, for want of the model: {answer.fallback}"
-    return f"{event.onset.t_s:8.2f} s  {answer.question} {answer.answer} ({whose})"
+    return f"{event.onset.t_s - zero_s:8.2f} s  {answer.question} {answer.answer} ({whose})"

@@ -37,7 +37,9 @@ _ASSUMED = ", rate assumed"
 class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """What a finished source leaves: its folder, the finished events in order, how the stream ended, and the warnings.
 
-    ``problem`` says what makes the results incomplete or empty although nothing failed.
+    ``dropped`` counts the lost frames by reason, ``late`` those of a replay that were analysed more than 50 ms after
+    their time (None without a pace). ``problem`` says what makes the results incomplete or empty although nothing
+    failed.
     """
 
     name: str
@@ -46,14 +48,17 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     end: StreamEnd
     events: tuple[Event, ...]
     warnings: tuple[str, ...]
+    dropped: dict[str, int] = {}
+    late: int | None = None
     problem: str = ""
 
 
 class _Watch(Sink):
     """A sink that keeps finished events, and says what the user should know while there is time to act on it."""
 
-    def __init__(self, warn: Callable[[str], None]) -> None:
+    def __init__(self, warn: Callable[[str], None], *, own_rate: bool) -> None:
         self._warn = warn
+        self._own_rate = own_rate
         self._info: StreamInfo | None = None
         self._first: Crop | None = None
         # By event_id: the label, then its answers.
@@ -82,7 +87,7 @@ class _Watch(Sink):
                 self._lose(record)
             self.faces += record.image is not None
             self.flags.update(record.flags)
-            if self._info is not None and self._info.live:
+            if self._info is not None and self._info.live and self._own_rate:
                 self._check_rate(record, self._info)
 
     def _lose(self, crop: Crop) -> None:
@@ -106,7 +111,8 @@ class _Watch(Sink):
         if abs(measured_fps / info.fps - 1) > _RATE_TOLERANCE:
             self._warn(
                 f"{info.source}: delivers {measured_fps:.1f} frames per second, its driver says {info.fps:g}; "
-                f"durations are wrong by that much: run again with --fps {measured_fps:.0f}, or give it more light"
+                f"durations are wrong by that much: run again with --fps {measured_fps:.0f}, give it more light, or "
+                "leave the machine to it"
             )
         self._info = None
 
@@ -159,7 +165,8 @@ class SourceResults:
         self._warnings: list[str] = []
         for text in (*_warnings_before(info), *before):
             self._tell(text)
-        self._watch = _Watch(self._tell)
+        # Who triggers a camera decides how many frames come.
+        self._watch = _Watch(self._tell, own_rate=settings.capture.camera.trigger == "off")
         self.writer = RunWriter(
             folder,
             settings,
@@ -189,7 +196,7 @@ class SourceResults:
             self._tell(text)
         for text in self._warnings:
             self.writer.note(text)
-        source = without_password(self._settings.source)
+        source = without_password(self._settings.source).rstrip(":") or self.info.source
         problem = _problem(self._watch, end, source, self._k, self._settings.face.face_index)
         status: RunStatus = "failed" if problem else "stopped" if end.reason == "stopped" else "complete"
         self.writer.close(status, str(problem or ""), late=late if paced else None)
@@ -200,6 +207,8 @@ class SourceResults:
             end=end,
             events=tuple(self._watch.events.values()),
             warnings=tuple(self._warnings),
+            dropped=dict(sorted((+self._watch.dropped).items())),
+            late=late if paced else None,
             problem=str(problem or ""),
         )
 

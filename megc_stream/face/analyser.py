@@ -217,7 +217,8 @@ class FaceAnalyser:
         follow(
             View(picture), np.eye(2, 3), make_reference(patch.astype(np.float32), points[: len(landmarks.RIGID), :2]), 1
         )
-        sample(View(picture), similarity(0.25, 0.0), (16, 16))
+        for image in (picture, _read_only(picture)):  # two types to numba
+            sample(View(image), similarity(0.25, 0.0), (16, 16))
         _eyes_changed(patch, patch)
         _sharpness(patch)
 
@@ -429,6 +430,12 @@ class FaceAnalyser:
             sharpness=sharpness,
             flags=tuple(flags),
         )
+
+
+def _read_only(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    view = image.view()
+    view.flags.writeable = False
+    return view
 
 
 def _unpacked(names: tuple[tuple[str, tuple[int, ...], type], ...], stored: Sequence[bytes]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class View:
     Parameters
     ----------
     image
-        (H, W[, 3]) uint8, not written to while the view is used.
+        (H, W[, 3]) uint8, C-contiguous, not written to while the view is used.
     region, whole
         Of a picture that was decoded in part: what of ``image`` holds it, and what returns all of it, as in
         :class:`megc_stream.records.Frame`.
@@ -121,7 +121,9 @@ class View:
                 self._small = cv2.resize(part, blocks, interpolation=cv2.INTER_AREA)
             else:
                 self._small = np.empty(blocks[::-1], np.uint8)
-                _block_means(part, factor, np.empty(part.shape[1], np.uint16), self._small)
+                # The whole picture and a place in it: a part may be contiguous or not, which numba takes for two types.
+                sums = np.empty(blocks[0] * factor, np.uint16)
+                _block_means(self.image, x_low, y_low, factor, sums, self._small)
             self._factor, self._spans = factor, ((x_low, x_high), (y_low, y_high))
         first_x, first_y = (x[0] - x_low) // factor, (y[0] - y_low) // factor
         blocks_x, blocks_y = max((x[1] - x[0]) // factor, 1), max((y[1] - y[0]) // factor, 1)
@@ -152,28 +154,28 @@ def _means(sums, factor, out):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _block_means(part, factor, sums, out):  # type: ignore[no-untyped-def]
-    """Write the rounded means of ``factor`` x ``factor`` blocks, at least 3 x 3, into ``out``.
+def _block_means(image, x_low, y_low, factor, sums, out):  # type: ignore[no-untyped-def]
+    """Write the rounded means of ``factor`` x ``factor`` blocks, at least 3 x 3, from (x_low, y_low) on into ``out``.
 
-    ``sums``, uint16, is scratch, a row wide; factors up to 257 fit into it.
+    ``sums``, uint16, is scratch for one row; factors up to 257 fit into it.
     """
-    used = sums[: out.shape[1] * factor]
+    x_high = x_low + sums.shape[0]
     for y in range(out.shape[0]):
-        top = y * factor
-        _sum_of_three(part[top], part[top + 1], part[top + 2], used)
+        top = y_low + y * factor
+        _sum_of_three(image[top, x_low:x_high], image[top + 1, x_low:x_high], image[top + 2, x_low:x_high], sums)
         for n in range(3, factor):
-            _add(part[top + n], used)
+            _add(image[top + n, x_low:x_high], sums)
         # With a constant as the factor LLVM makes vector code of it, five times faster.
         if factor == 3:
-            _means(used, 3, out[y])
+            _means(sums, 3, out[y])
         elif factor == 4:
-            _means(used, 4, out[y])
+            _means(sums, 4, out[y])
         elif factor == 5:
-            _means(used, 5, out[y])
+            _means(sums, 5, out[y])
         elif factor == 6:
-            _means(used, 6, out[y])
+            _means(sums, 6, out[y])
         else:
-            _means(used, factor, out[y])
+            _means(sums, factor, out[y])
 
 
 def _widened(span: tuple[int, int], bounds: tuple[int, int], factor: int) -> tuple[int, int]:

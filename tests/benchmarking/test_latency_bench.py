@@ -77,7 +77,7 @@ def feed(probe: LatencyProbe, time: Time, seconds: float, sources: tuple[str, ..
 
 
 def result_of(probe: LatencyProbe) -> LatencyBench:
-    return probe.result(late=3, k_s=K, k_prime_s=K_PRIME)
+    return probe.result(late=3, stopped=False, k_s=K, k_prime_s=K_PRIME)
 
 
 def test_the_figures_of_one_source(time: Time) -> None:
@@ -117,7 +117,7 @@ def test_the_look_ahead_is_that_of_the_events(time: Time) -> None:
 def test_whole_video_mode_has_no_look_ahead(time: Time) -> None:
     probe = LatencyProbe()
     feed(probe, time, 3.0)
-    result = probe.result(late=0, k_s=K, k_prime_s=K_PRIME, whole_video=True)
+    result = probe.result(late=None, stopped=True, k_s=K, k_prime_s=K_PRIME, whole_video=True)
     assert (result.lookahead_s, result.lookahead) == (None, None)
     assert "at the end of the video" in result.lookahead_reason
 
