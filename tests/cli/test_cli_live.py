@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import Any
 from unittest.mock import MagicMock
@@ -22,12 +23,14 @@ class Camera:
 
     def __init__(self) -> None:
         self.done: list[str] = []
+        self.gone = threading.Event()
 
     def drain(self) -> None:
         self.done.append("drained")
 
     def close(self) -> None:
         self.done.append("closed")
+        self.gone.set()
 
     def __enter__(self) -> Camera:
         return self
@@ -79,3 +82,39 @@ def test_streams_are_opened_at_once_and_closed_when_one_fails(monkeypatch: pytes
     with pytest.raises(CaptureError, match="second: no answer"):
         analysis.analyse_graph(settings, clock=ManualClock())
     assert [camera.done for camera in opened] == [["drained", "closed"]]
+
+
+def test_streams_that_were_opened_are_closed_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Camera] = []
+    interrupted = threading.Event()
+    main = threading.get_ident()
+
+    def open_input(settings: Settings, clock: Clock) -> Camera:
+        opened.append(Camera())
+        if "second" in settings.source:
+            signal.pthread_kill(main, signal.SIGINT)
+            assert interrupted.wait(30)  # still being opened then
+        return opened[-1]
+
+    monkeypatch.setattr(analysis, "open_input", open_input)
+    settings = Settings(
+        sources=tuple(SourceSettings(name=name, source=f"http://127.0.0.1/{name}") for name in ("first", "second"))
+    )
+    with pytest.raises(KeyboardInterrupt):
+        analysis.analyse_graph(settings, clock=ManualClock())
+    interrupted.set()
+    for camera in opened:
+        assert camera.gone.wait(30)
+
+
+def test_all_streams_that_cannot_be_opened_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_input(settings: Settings, clock: Clock) -> Camera:
+        raise CaptureError(f"{settings.source}: no answer")
+
+    monkeypatch.setattr(analysis, "open_input", open_input)
+    settings = Settings(
+        sources=tuple(SourceSettings(name=name, source=f"http://127.0.0.1/{name}") for name in ("left", "right"))
+    )
+    with pytest.raises(CaptureError, match="/left: no answer") as caught:
+        analysis.analyse_graph(settings, clock=ManualClock())
+    assert caught.value.__notes__ == ["this is the source 'left'", "and: http://127.0.0.1/right: no answer"]

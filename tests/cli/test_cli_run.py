@@ -359,3 +359,30 @@ def test_results_survive_where_they_were(command: Command, clip: Path, tmp_path:
     [folder] = (tmp_path / "megc-runs").iterdir()
     assert folder.name.startswith("006_1-")
     assert json.loads((folder / "run.json").read_text())["source"]["subject"] == "006"
+
+
+def test_a_damaged_source_does_not_hide_what_was_found_in_the_others(
+    command: Command, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cut.mkv").write_bytes(clip.read_bytes()[:250_000])
+    sources = "".join(
+        f'[[sources]]\nname = "{name}"\nsource = "{path}"\n' for name, path in (("a", "cut.mkv"), ("b", clip))
+    )
+    (tmp_path / "two.toml").write_text(f"[capture]\nmax_seconds = 2\n{sources}")
+    done = command("run", "two.toml", "--out", "r", "--json", "two.json")
+    assert done.code == 1
+    assert "b: 100 frames, " in done.err
+    assert "error: cut.mkv: " in done.err
+    assert "what was found is in " in done.err
+    assert done.out.splitlines() == [str(Path("r") / "b" / "report.html")]
+    first, second = json.loads((tmp_path / "two.json").read_text())["sources"]
+    assert first["problem"].startswith("cut.mkv: ")
+    assert first["end"] == "damaged"
+    assert (second["problem"], second["dropped"], second["late"], second["frames"]) == ("", {}, None, 100)
+
+
+def test_an_address_that_ends_like_a_settings_file_is_an_address(command: Command) -> None:
+    done = command("run", "http://user:secret@127.0.0.1:9/emulated.toml", "--out", "r")
+    assert done.code == 1
+    assert "cannot be opened" in done.err
+    assert "secret" not in done.err
