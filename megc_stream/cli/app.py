@@ -101,8 +101,8 @@ def run(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="Camera number, video file, folder of images, rtsp:// http:// address, a recording of a data set "
-            "such as samm-lv:ROOT/006_1, or the .toml file of a graph."
+            help="Camera number, webcam:NAME, pylon:SERIAL, genicam:SERIAL, video file, folder of images, rtsp:// or "
+            "http:// address, a recording of a data set such as samm-lv:ROOT/006_1, or the .toml file of a graph."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results [./megc-runs/<stem>-<date>].")] = None,
