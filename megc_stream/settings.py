@@ -87,8 +87,9 @@ class CaptureSettings(_Section):
     ahead_mb: float = Field(default=64.0, ge=1, le=4096)
     """Memory for pictures of a file decoded ahead, MiB."""
     live_queue_s: float = Field(default=0.25, gt=0, le=5)
-    """How much of a live stream may wait for the analysis before the oldest frame is dropped, in seconds. In the first
-    second of a stream nothing is dropped."""
+    """How much of a live stream may wait for the analysis before the oldest frame is dropped, in seconds; what waits
+    between the stages (`pipeline.queue_records`) comes on top. In the first second of a stream, up to 128 MiB of
+    pictures, nothing is dropped."""
     webcam_width: int = Field(default=640, ge=64, le=7680)
     """Requested width of a webcam picture, px of the frame."""
     webcam_height: int = Field(default=480, ge=64, le=4320)

@@ -31,13 +31,15 @@ class Grab:
     """What a camera delivered: an (H, W) uint8 image, or None where the picture arrived incomplete.
 
     A camera that has colours gives (H, W, 3) BGR where they are wanted. ``block_id`` is the camera's count of frames,
-    ``tick`` its time stamp, None where it has none; ``arrival_s`` is when the picture came, None for this moment.
+    ``tick`` its time stamp, None where it has none; ``arrival_s`` is when the picture came, None for this moment;
+    ``why`` is what the SDK says of an incomplete one.
     """
 
     image: NDArray[np.uint8] | None
     block_id: int | None = None
     tick: int | None = None
     arrival_s: float | None = None
+    why: str = ""
 
 
 class CameraDevice(Protocol):
@@ -113,6 +115,7 @@ class CameraReader:
         self.assumed_fps = device.fps is None
         self.warnings = device.warnings
         self.description = device.description
+        self.tell: Callable[[str], None] = lambda text: None
         self._silence_s = max(settings.silence_s, _SLOW_FRAMES / self.fps)
         self._ids = BlockIds(wraps16=device.wraps16)
         self._ticks = DeviceClock(device.tick_s, device.tick_bits)
@@ -123,12 +126,14 @@ class CameraReader:
             fps=self.fps,
             clock=clock,
             reconnect_s=settings.reconnect_s,
+            tell=lambda text: self.tell(text),
         )
         # The state since the camera was reached.
         self._heard_s = 0.0  # arrival of the last picture, or the beginning
         self._due_s: float | None = None
         self._triggered = False
         self._incomplete = 0
+        self._why = ""
 
     @property
     def damage(self) -> str:
@@ -148,6 +153,10 @@ class CameraReader:
     def stop(self) -> None:
         """Make :meth:`pictures` end within 0.1 s or the camera's own shortest wait; safe from a signal handler."""
         self._connection.stop()
+
+    def forget(self) -> None:
+        """Note that the stream begins with the picture yielded last."""
+        self._connection.forget()
 
     def close(self) -> None:
         """Give the camera back; may be called more than once."""
@@ -203,10 +212,14 @@ class CameraReader:
             if grab.image is not None:
                 return grab
             self._incomplete += 1
+            self._why = grab.why
         silent_s = self._clock.now_s() - self._heard_s
         if silent_s > self._silence_s and not self._waits_for_pulses:
             what = f"only incomplete pictures ({self._incomplete})" if self._incomplete else "no picture"
-            raise CaptureError(f"{self._device.name}: gave {what} for {silent_s:.1f} s; check cable and connection")
+            why = f" ({self._why})" if self._incomplete and self._why else ""
+            raise CaptureError(
+                f"{self._device.name}: gave {what} for {silent_s:.1f} s{why}; check cable and connection"
+            )
         return grab
 
     def _trigger(self) -> bool:

@@ -6,6 +6,7 @@ beside them; where a camera has both, the older one is the one in force (seen wi
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,7 +88,7 @@ def configure(name: str, features: Features, settings: CaptureSettings) -> Confi
     for feature, value in asked.features.items():
         if not features.has(feature):
             raise CaptureError(f"{name}: has no feature '{feature}' (capture.camera.features); leave it out")
-        features.set(feature, value)
+        _set_further(name, features, feature, value)
     _set_mono8(name, features)
     _set_region(name, features, "Width", "OffsetX", asked.width, asked.offset_x)
     _set_region(name, features, "Height", "OffsetY", asked.height, asked.offset_y)
@@ -112,6 +113,21 @@ def capabilities(features: Features) -> tuple[str, str, tuple[str, ...]]:
 
 def _first(features: Features, names: tuple[str, ...]) -> str | None:
     return next((name for name in names if features.has(name)), None)
+
+
+def _set_further(name: str, features: Features, feature: str, value: bool | int | float | str) -> None:
+    """Set a feature of any kind; where that fails, and it is an enumeration, say what it can be."""
+    try:
+        features.set(feature, value)
+    except CaptureError as error:
+        choices: tuple[str, ...] = ()
+        with contextlib.suppress(CaptureError, AttributeError):  # other kinds have none
+            choices = features.choices(feature)
+        if not choices or value in choices:
+            raise
+        raise CaptureError(
+            f"{name}: {feature} = {value} (capture.camera.features), expected one of {', '.join(choices)}"
+        ) from error
 
 
 def _set_mono8(name: str, features: Features) -> None:
@@ -184,7 +200,11 @@ def _set_trigger(name: str, features: Features, trigger: str) -> None:
     source = "Software" if trigger == "software" else trigger
     sources = features.choices("TriggerSource")
     if source not in sources:
-        raise CaptureError(f"{name}: capture.camera.trigger = {trigger}, expected off, software, {', '.join(sources)}")
+        inputs = ", ".join(source for source in sources if source != "Software") or "none"
+        raise CaptureError(
+            f"{name}: capture.camera.trigger = {trigger} is no trigger source of this camera; set it to off, to "
+            f"software, or to the input that the pulses come to, one of: {inputs}"
+        )
     features.set("TriggerMode", "On")
     features.set("TriggerSource", source)
 

@@ -90,6 +90,7 @@ def find_genicam(spec: str, settings: CaptureSettings) -> tuple[Path, str]:
         if mark and (serial == query or not serial):
             raise UsageError(f"genicam:{spec}: expected genicam:{path}?serial=NUMBER")
     else:
+        load_harvesters()  # a producer is of no use without it
         files, serial = producers(settings.camera.cti), spec
         if not files:
             raise CaptureError(

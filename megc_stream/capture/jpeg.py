@@ -11,6 +11,7 @@ the data is read, so this judgement does not depend on the region.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class RegionDecoder:
 
     It refuses all of them while nothing is looked at in particular, and until the kernels are loaded, which begins on a
     thread beside when it is first told where to look: compiled for the first time, they take longer than the pictures
-    can wait.
+    can wait. Where they cannot be loaded it refuses for good.
     """
 
     def __init__(self) -> None:
@@ -69,26 +70,36 @@ class RegionDecoder:
     def decode(self, data: bytes) -> tuple[NDArray[np.uint8], Region] | None:
         """Decode as :func:`decode_region`; None also where there is no region yet."""
         region = self._region
-        if region is None or load_kernels().is_alive():
+        if region is None or not load_kernels().usable:
             return None
         return decode_region(data, region)
 
 
-def load_kernels() -> threading.Thread:
+class _Loader(threading.Thread):
+    """Loads the kernels, or compiles them; ``usable`` once that has worked."""
+
+    def __init__(self) -> None:
+        super().__init__(name="megc-jpeg", daemon=True)
+        self.usable = False
+
+    def run(self) -> None:
+        # Whatever numba makes of this machine, pictures can still be decoded whole.
+        with contextlib.suppress(Exception):
+            decode_region(simplejpeg.encode_jpeg(np.zeros((8, 8, 1), np.uint8), colorspace="GRAY"), None)
+            self.usable = True
+
+
+def load_kernels() -> _Loader:
     """Begin to load the kernels, or to compile them, on a thread; return that thread, the same one every time."""
     with _loading:
         return _loader()
 
 
 @functools.cache
-def _loader() -> threading.Thread:
-    thread = threading.Thread(target=_load_kernels, name="megc-jpeg", daemon=True)
-    thread.start()
-    return thread
-
-
-def _load_kernels() -> None:
-    decode_region(simplejpeg.encode_jpeg(np.zeros((8, 8, 1), np.uint8), colorspace="GRAY"), None)
+def _loader() -> _Loader:
+    loader = _Loader()
+    loader.start()
+    return loader
 
 
 class Whole:

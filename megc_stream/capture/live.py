@@ -25,7 +25,8 @@ class LiveBuffer:
     """A bounded queue of pictures between one grabbing thread and one consumer.
 
     When more than ``capacity`` wait the oldest go; ``dropped`` of the next picture out counts them under ``reason``. Of
-    the first ``settling`` pictures none goes before the next one comes.
+    the first ``settling`` pictures, as far as they fit into 128 MiB, none goes. What then waits beyond ``capacity``
+    shrinks by one with each picture that comes: all at once would be a gap too long to follow a face across.
     """
 
     reason = "overrun"
@@ -33,6 +34,7 @@ class LiveBuffer:
     def __init__(self, capacity: int, settling: int = 0) -> None:
         self._capacity = capacity
         self._settling = settling
+        self._settling_bytes = _SETTLING_BYTES
         self._pictures: deque[Picture] = deque()
         self._lost: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -42,11 +44,14 @@ class LiveBuffer:
     def put(self, picture: Picture) -> None:
         """Add the newest picture; never blocks."""
         with self._changed:
+            most = max(self._capacity, len(self._pictures) - 1)
             self._pictures.append(picture)
-            if self._settling:
+            self._settling_bytes -= picture.image.nbytes
+            if self._settling and self._settling_bytes >= 0:
                 self._settling -= 1
             else:
-                while len(self._pictures) > self._capacity:
+                self._settling = 0
+                while len(self._pictures) > most:
                     oldest = self._pictures.popleft()
                     self._lost.update(oldest.dropped)
                     self._lost[self.reason] += 1
@@ -86,6 +91,13 @@ class LiveBuffer:
             return None
 
     @property
+    def lost(self) -> dict[str, int]:
+        """Return the frames lost after the last picture given out, by reason; those that wait are not lost."""
+        with self._changed:
+            lost = sum((Counter(picture.dropped) for picture in self._pictures), self._lost)
+            return {reason: count for reason, count in lost.items() if count}
+
+    @property
     def exhausted(self) -> bool:
         """Return whether the grabbing thread has finished and every picture is out."""
         with self._changed:
@@ -95,9 +107,9 @@ class LiveBuffer:
 class LiveSource(SourceBase):
     """Delivers a device or network stream; ``t_capture_s`` is the arrival, ``pts_s`` is None.
 
-    At most ``settings.live_queue_s`` seconds of pictures wait for the consumer, or 1 s (at most 128 MiB) at the
-    beginning. Reading starts when the first frame is asked for, or with :meth:`drain`, in a thread that owns the reader
-    from then on.
+    At most ``settings.live_queue_s`` seconds of pictures wait for the consumer; at the beginning 1 s (at most 128 MiB),
+    which then shrinks to that. Reading starts when the first frame is asked for, or with :meth:`drain`, in a thread
+    that owns the reader from then on.
     """
 
     live = True
@@ -108,12 +120,13 @@ class LiveSource(SourceBase):
         self._device = reader
         self._clock = clock
         self._max_seconds = settings.max_seconds
-        settling = min(frames_of(_SETTLING_S, reader.fps), _SETTLING_BYTES // (reader.width * reader.height))
-        self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps), settling)
+        reader.tell = lambda text: self.tell(text)  # whoever it is set to by then
+        self._buffer = LiveBuffer(frames_of(settings.live_queue_s, reader.fps), frames_of(_SETTLING_S, reader.fps))
         self._thread: threading.Thread | None = None
         self._wanted = False
+        self._begun = False
+        self._full = False
         self._leave = False
-        self._damage_before = ""
 
     @property
     def clock_fit(self) -> ClockFit | None:
@@ -137,9 +150,14 @@ class LiveSource(SourceBase):
         self._buffer.reason = reason or "overrun"
 
     def _damage(self) -> str:
-        # What was lost before the first frame is no loss of this stream.
-        damage = super()._damage()
-        return "" if damage == self._damage_before else damage
+        # What was lost before the first frame is no loss of this stream, unless it is why there is none.
+        return super()._damage() if self._begun or not self._stopped else ""
+
+    def _lost(self, *, stopped: bool) -> dict[str, int]:
+        # A stop loses nothing, but what was lost before it is: the medium may have been away for long.
+        if self._full or (stopped and not self._begun):
+            return {}
+        return dict(Counter(self._buffer.lost) + Counter(self._reader.lost))
 
     def _delivery(self) -> Iterator[Frame]:
         self._wanted = True
@@ -154,6 +172,7 @@ class LiveSource(SourceBase):
             assert picture.t_capture_s is not None
             first_s = picture.t_capture_s if first_s is None else first_s
             if self._max_seconds is not None and picture.t_capture_s - first_s >= self._max_seconds:
+                self._full = True
                 return
             yield Frame(
                 source=self.info.source,
@@ -175,7 +194,7 @@ class LiveSource(SourceBase):
 
     def _grab(self) -> None:
         error: BaseException | None = None
-        begun = self._wanted
+        drained = not self._wanted
         offset = 0
         try:
             for picture in self._reader.pictures():
@@ -183,10 +202,11 @@ class LiveSource(SourceBase):
                     break
                 if not self._wanted:
                     continue
-                if not begun:
-                    begun, offset = True, picture.frame
+                if drained and not self._begun:
+                    offset = picture.frame
                     picture = replace(picture, dropped={})
-                    self._damage_before = self._reader.damage
+                    self._device.forget()
+                self._begun = True
                 if offset:
                     picture = replace(picture, frame=picture.frame - offset, number=picture.number - offset)
                 if picture.t_capture_s is None:

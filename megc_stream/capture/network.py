@@ -48,14 +48,23 @@ class NetworkReader:
         self.fps, self.assumed_fps = stream.fps, stream.assumed_fps
         self.width, self.height = stream.width, stream.height
         self.description = stream.description
+        self.tell: Callable[[str], None] = lambda text: None
         self._connection = Reconnection(
-            stream, open_stream, name=name, fps=self.fps, clock=clock, reconnect_s=reconnect_s
+            stream,
+            open_stream,
+            name=name,
+            fps=self.fps,
+            clock=clock,
+            reconnect_s=reconnect_s,
+            tell=lambda text: self.tell(text),
         )
+        self._damaged = 0
 
     @property
     def damage(self) -> str:
         """Return what was lost so far, in one line, or ""."""
-        return self._connection.damage or self._connection.medium.damage
+        damaged = f"{self._name}: {self._damaged} frames left out as damaged" if self._damaged else ""
+        return self._connection.damage or self._connection.medium.trouble or damaged
 
     @property
     def lost(self) -> dict[str, int]:
@@ -65,6 +74,11 @@ class NetworkReader:
     def stop(self) -> None:
         """Make :meth:`pictures` end at its next picture, or after the time-out of its read; takes no lock."""
         self._connection.stop()
+
+    def forget(self) -> None:
+        """Note that the stream begins with the picture yielded last."""
+        self._connection.forget()
+        self._damaged = 0
 
     def close(self) -> None:
         """Leave the stream; may be called more than once."""
@@ -81,9 +95,10 @@ class NetworkReader:
                 arrival_s = self._clock.now_s()
                 missed = connection.arrived(arrival_s)
                 dropped = dict(picture.dropped) if missed is None else {"disconnected": missed} if missed else {}
+                self._damaged += dropped.get("damaged", 0)
                 frame += 1 + sum(dropped.values())
                 yield replace(picture, frame=frame, number=frame, pts_s=None, t_capture_s=arrival_s, dropped=dropped)
                 if not connection.wanted():
                     return
-            if stream.finite or not connection.come_back(stream.damage or f"{self._name}: the stream broke off"):
+            if stream.finite or not connection.come_back(stream.trouble or f"{self._name}: the stream broke off"):
                 return

@@ -141,15 +141,28 @@ def _identity(default_video: str, subject: str | None, video: str | None) -> Ide
 
 
 def _stream_names(spec: str) -> tuple[str, str]:
-    """Return what messages call a stream, without its password, and the video name it gets."""
+    """Return what messages call a stream, without user and password, and the video name it gets."""
     try:
         parts = urlsplit(spec)
         host = parts.hostname
-    except ValueError as error:
-        raise UsageError(f"the source is not a valid address ({error}); expected {_KNOWN}") from error
+    except ValueError:  # its text may show a password
+        raise UsageError(
+            f"the source is not a valid address, because of brackets or rare characters; expected {_KNOWN}"
+        ) from None
     if parts.scheme.lower() not in _STREAM_SCHEMES or not host:
         raise UsageError(f"source scheme '{parts.scheme}://' is not known or names no host; expected {_KNOWN}")
-    return f"{parts.scheme}://{host}{parts.path}", Path(parts.path).stem or host
+    try:
+        port = 0 if parts.netloc.endswith(":") else parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        # Not shown: the "port" may be a part of the password.
+        raise UsageError(
+            "the source's address has a port that is no number from 1 to 65535; expected "
+            f"{parts.scheme}://HOST:PORT/..., and %23 for # and %2F for / in a password"
+        )
+    place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+    return f"{parts.scheme}://{place}{parts.path}", Path(parts.path).stem or host
 
 
 def _mode(path: Path) -> int:

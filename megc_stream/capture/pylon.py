@@ -232,7 +232,7 @@ class PylonDevice:
                     raise CaptureError(f"{self.name}: stopped delivering")
                 return None
             if not result.GrabSucceeded():
-                return Grab(None)
+                return Grab(None, why=" ".join(result.GetErrorDescription().split()))
             block_id = result.GetBlockID()
             known = block_id != _NO_BLOCK_ID and not (block_id == 0 and self._zero_means_none)
             tick = result.GetTimeStamp() or self._events.pop(block_id)

@@ -46,14 +46,22 @@ class Reconnection(Generic[_M]):
         Tells arrivals, and waits.
     reconnect_s
         How long to try, from the loss until a picture comes, seconds; 0 never tries.
+    tell
+        Gets one line when the medium is lost and looked for, and one when it is back.
     """
 
     def __init__(
-        self, medium: _M, open_again: Callable[[], _M], *, name: str, fps: float, clock: Clock, reconnect_s: float
+        self,
+        medium: _M,
+        open_again: Callable[[], _M],
+        *,
+        name: str,
+        fps: float,
+        clock: Clock,
+        reconnect_s: float,
+        tell: Callable[[str], None],
     ) -> None:
         self.medium = medium
-        self.lost: dict[str, int] = {}
-        """Frames missed since the last picture, once the medium is gone for good."""
         self._stopped = False
         self._open_again = open_again
         self._size = (medium.width, medium.height)
@@ -61,7 +69,9 @@ class Reconnection(Generic[_M]):
         self._fps = fps
         self._clock = clock
         self._reconnect_s = reconnect_s
+        self._tell = tell
         self._gone = ""  # why going on is impossible
+        self._missed_at_end = 0
         self._last_s = clock.now_s()  # arrival of the last picture, or the start
         self._lost_s: float | None = None  # since when it is away; being reached again is not enough to end that
         self._any = self._away = False
@@ -70,10 +80,24 @@ class Reconnection(Generic[_M]):
     @property
     def damage(self) -> str:
         """Return what was lost so far, in one line, or ""."""
-        if self._gone or not self._disconnections:
+        if self._gone:
             return self._gone
-        times = "once" if self._disconnections == 1 else f"{self._disconnections} times"
-        return f"{self._name}: was disconnected {times}, about {self._missed} frames were missed"
+        missing = self._missing()
+        disconnections = self._disconnections + (missing > 0)
+        if not disconnections:
+            return ""
+        times = "once" if disconnections == 1 else f"{disconnections} times"
+        return f"{self._name}: was disconnected {times}, about {self._missed + missing} frames were missed"
+
+    @property
+    def lost(self) -> dict[str, int]:
+        """Return the frames missed since the last picture, by reason, while the medium is away or gone for good."""
+        missing = self._missing()
+        return {"disconnected": missing} if missing else {}
+
+    def forget(self) -> None:
+        """Note that the stream begins with the picture that came last: losses before it are none of its."""
+        self._disconnections = self._missed = 0
 
     def stop(self) -> None:
         """Make every wait end within 0.1 s; safe from a signal handler."""
@@ -94,6 +118,9 @@ class Reconnection(Generic[_M]):
             missed = max(0, round((arrival_s - self._last_s) * self._fps) - 1)
             self._missed += missed
             self._disconnections += 1
+        if self._away:
+            frames = f", {missed} frames missed" if missed else ""
+            self._tell(f"{self._name}: is back after {arrival_s - self._last_s:.1f} s{frames}")
         self._any, self._away = True, False
         self._last_s, self._lost_s = arrival_s, None
         return missed
@@ -104,7 +131,7 @@ class Reconnection(Generic[_M]):
         Parameters
         ----------
         why
-            What happened, told if it does not come back.
+            What happened, told at once and if it does not come back.
 
         Raises
         ------
@@ -114,6 +141,8 @@ class Reconnection(Generic[_M]):
         self.medium.close()
         if self._lost_s is None:
             self._lost_s = self._clock.now_s()
+            if self._reconnect_s and self.wanted():
+                self._tell(f"{why}; looking for it again for {self._reconnect_s:g} s")
         give_up_s = self._lost_s + self._reconnect_s
         pause_s = _FIRST_RETRY_S
         last = ""
@@ -135,10 +164,19 @@ class Reconnection(Generic[_M]):
             self._away = True
             return True
         if self.wanted():
-            self.lost = {"disconnected": max(1, round((self._clock.now_s() - self._last_s) * self._fps))}
+            self._missed_at_end = max(1, self._due())
             tried = f"; not reached again within {self._reconnect_s:g} s (capture.reconnect_s)"
             self._gone = why + (tried + last if self._reconnect_s else "")
         return False
+
+    def _missing(self) -> int:
+        """Return how many frames are missing now, 0 where pictures come or none ever came."""
+        if self._gone:
+            return self._missed_at_end
+        return self._due() if self._any and self._lost_s is not None else 0
+
+    def _due(self) -> int:
+        return round((self._clock.now_s() - self._last_s) * self._fps)
 
     def wait_until_s(self, deadline_s: float) -> bool:
         """Wait; return :meth:`wanted`."""

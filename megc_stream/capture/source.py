@@ -37,11 +37,15 @@ class Source(Protocol):
         True where neither the medium nor the settings named a rate and :data:`ASSUMED_FPS` was taken.
     warnings
         What the user should know before the first frame, one line each.
+    tell
+        To be set by whoever wants to know at once that a live source is away or back: called with one line, from the
+        thread that takes the pictures. It must not raise.
     """
 
     info: StreamInfo
     assumed_fps: bool
     warnings: tuple[str, ...]
+    tell: Callable[[str], None]
 
     @property
     def clock_fit(self) -> ClockFit | None:
@@ -146,7 +150,7 @@ class Reader(Protocol):
 
     @property
     def lost(self) -> dict[str, int]:
-        """Return the frames lost after the last picture, by reason."""
+        """Return the frames lost after the last picture, by reason; of a live medium, up to this moment."""
         ...
 
     @property
@@ -178,14 +182,19 @@ class FileReader(Reader, Protocol):
 class LiveReader(Reader, Protocol):
     """A reader of a device or network stream.
 
-    ``warnings`` and ``clock_fit`` are those of :class:`Source`.
+    ``warnings``, ``tell`` and ``clock_fit`` are those of :class:`Source`.
     """
 
     warnings: tuple[str, ...]
+    tell: Callable[[str], None]
 
     @property
     def clock_fit(self) -> ClockFit | None:
         """Return how the device's clock runs against the host's, or None."""
+        ...
+
+    def forget(self) -> None:
+        """Note that the stream begins with the picture yielded last: ``damage`` tells nothing from before it."""
         ...
 
     def stop(self) -> None:
@@ -213,6 +222,7 @@ class SourceBase(ABC):
         )
         self.assumed_fps = reader.assumed_fps
         self.warnings: tuple[str, ...] = ()
+        self.tell: Callable[[str], None] = lambda text: None
         # A plain flag: setting it takes no lock, so a signal handler may do it at any moment.
         self._stopped = False
         self._held: str | None = None
@@ -327,11 +337,15 @@ class SourceBase(ABC):
         """Return what was lost of the stream, in one line, or ""."""
         return self._reader.damage
 
+    def _lost(self, *, stopped: bool) -> dict[str, int]:
+        """Return the frames lost after the last one delivered, by reason: of a medium that waits, a stop loses none."""
+        return {} if stopped else dict(self._reader.lost)
+
     def _finish(self, reason: Literal["end", "stopped", "damaged"], message: str = "") -> None:
         self._end = StreamEnd(
             source=self.info.source,
             frames=self._delivered,
             reason=reason,
             message=message or self._damage(),
-            dropped=dict(self._reader.lost) if reason != "stopped" else {},
+            dropped=self._lost(stopped=reason == "stopped"),
         )

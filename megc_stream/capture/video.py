@@ -10,13 +10,16 @@ which takes two thirds of FFmpeg's time; FFmpeg judges those that it refuses.
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
 from itertools import chain
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import av
 import av.error
@@ -149,10 +152,15 @@ class VideoReader:
         """Return what was lost so far, in one line, or ""."""
         if self._trouble:
             of = f" of about {self.frames}" if self.frames else ""
-            return f"{self._name}: {self._delivered}{of} frames decoded, {self._trouble}"
+            return f"{self._name}: {self._delivered}{of} frames decoded, then {self._trouble}"
         if self._left_out:
             return f"{self._name}: {self._delivered} frames decoded, {self._left_out} more left out as damaged"
         return ""
+
+    @property
+    def trouble(self) -> str:
+        """Return why decoding ended before the end, in one line, or ""."""
+        return self._trouble and f"{self._name}: {self._trouble}"
 
     def look_at(self, region: Region | None) -> None:
         """Decode further pictures of a grey Motion JPEG, if it is upright, only there; None for all of them."""
@@ -179,7 +187,7 @@ class VideoReader:
                     self._damaged.append(pts)
                     continue
                 if size != self._size:
-                    self._trouble = f"then the picture changes from {self._size} to {size} px"
+                    self._trouble = f"the picture changes from {self._size} to {size} px"
                     break
                 lost = self._damaged_before(pts)
                 self._left_out += lost
@@ -267,7 +275,7 @@ class VideoReader:
         except av.error.FFmpegError as error:
             silent = isinstance(error, av.error.ExitError)  # only a time-out makes FFmpeg leave
             why = f"nothing came for {self._timeout_s:g} s" if silent else error.strerror
-            self._trouble = f"then reading fails ({why})"
+            self._trouble = f"reading fails ({why})"
             return None
         if packet is None or (packet.dts is None and packet.size == 0):
             return None
@@ -381,7 +389,27 @@ def _open(location: str, name: str, timeout_s: float | None) -> InputContainer:
         # FFmpeg has several names for a time-out: to leave at once, or, for RTSP, invalid data.
         silent = timeout_s is not None and time.perf_counter() - begin_s >= _OPEN_S
         why = f"no answer within {_OPEN_S:g} s" if silent else error.strerror
+        if (
+            timeout_s is not None
+            and not silent
+            and error.errno == errno.EIO
+            and _is_unknown(urlsplit(location).hostname)
+        ):
+            why, expected = "its host is not known", "a name that can be resolved, or an address"
+        elif isinstance(error, av.error.HTTPNotFoundError):
+            expected += "; check the path in the address"
+        elif isinstance(error, av.error.HTTPUnauthorizedError):
+            expected += "; give the right user and password, as in rtsp://USER:PASSWORD@HOST/..."
         raise CaptureError(f"{name}: cannot be opened as a video ({why}); expected {expected}") from error
+
+
+def _is_unknown(host: str | None) -> bool:
+    """Return whether a name cannot be resolved: FFmpeg calls that an error of input and output."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return True
+    return False
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 
 import zmq
 
@@ -263,6 +264,7 @@ def _embedded(
                         desk=desks[node.name],
                     )
                 )
+                source.tell = partial(outputs.tell, node.name)
             outputs.opened(live=any(source.info.live for source in sources.values()))
             with stopping_on_signals(lambda: post(Command(id=0, name="stop"))), what_is_loaded_left_alone():
                 run_chains(chains, settings.pipeline, context, outputs.tick)

@@ -113,6 +113,10 @@ class Outputs:
         self._done.add(name)
         return self._open[name].finish(late)
 
+    def tell(self, name: str, text: str) -> None:
+        """Warn of a source, from any thread."""
+        self._open[name].tell(text)
+
     def folder(self, name: str) -> Path:
         """Return the folder of a source."""
         return self._open[name].folder

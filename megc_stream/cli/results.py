@@ -164,9 +164,9 @@ class SourceResults:
         self._warn = warn
         self._warnings: list[str] = []
         for text in (*_warnings_before(info), *before):
-            self._tell(text)
+            self.tell(text)
         # Who triggers a camera decides how many frames come.
-        self._watch = _Watch(self._tell, own_rate=settings.capture.camera.trigger == "off")
+        self._watch = _Watch(self.tell, own_rate=settings.capture.camera.trigger == "off")
         self.writer = RunWriter(
             folder,
             settings,
@@ -193,7 +193,7 @@ class SourceResults:
         assert end is not None
         paced = self._settings.capture.speed and not self.info.live
         for text in _warnings_after(self._watch, self._settings, late if paced else 0):
-            self._tell(text)
+            self.tell(text)
         for text in self._warnings:
             self.writer.note(text)
         source = without_password(self._settings.source).rstrip(":") or self.info.source
@@ -216,7 +216,8 @@ class SourceResults:
         """Close the files of a source that has not ended; nothing happens after :meth:`finish`."""
         self.writer.close("failed", error)
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Take a warning, from any thread: it is shown at once, and kept with the results."""
         self._warnings.append(text)
         if self._warn is not None:
             self._warn(text)

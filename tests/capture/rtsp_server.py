@@ -127,7 +127,8 @@ class _Session:
                 if ready is not self._client:
                     packet = ready.recv(65536)
                     channel = self._media.index(ready)
-                    self._client.sendall(struct.pack("!cBH", b"$", channel, len(packet)) + packet)
+                    with suppress(ConnectionError):  # what a client said before it left is read all the same
+                        self._client.sendall(struct.pack("!cBH", b"$", channel, len(packet)) + packet)
                 elif not self._take(self._client.recv(65536)):
                     return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -128,6 +129,8 @@ def test_a_removed_camera_comes_back_with_a_gap(clock: ManualClock) -> None:
     first = FakeDevice(clock, [picture(0, 10), picture(1, 20), GONE])
     second = FakeDevice(clock, [picture(0, 5), picture(1, 15), picture(3, 35), GONE])
     reader = reader_of(clock, first, CaptureError("busy"), second, reconnect_s=60.0)
+    told: list[str] = []
+    reader.tell = told.append
     pictures = list(reader.pictures())
     # 0.25 s and 0.5 s of waiting, and one period until the first picture.
     assert indices(pictures) == [
@@ -145,6 +148,8 @@ def test_a_removed_camera_comes_back_with_a_gap(clock: ManualClock) -> None:
     expected = "camera fake:1: was removed; not reached again within 60 s (capture.reconnect_s)"
     assert reader.damage.startswith(expected)
     assert reader.lost["disconnected"] >= 6000
+    lost = "camera fake:1: was removed; looking for it again for 60 s"
+    assert told == [lost, "camera fake:1: is back after 0.8 s, 75 frames missed", lost]
 
 
 def test_what_was_missed_is_told_at_the_end(clock: ManualClock) -> None:
@@ -155,6 +160,19 @@ def test_what_was_missed_is_told_at_the_end(clock: ManualClock) -> None:
         if received.frame > 20 and not received.dropped:
             reader.stop()
     assert reader.damage == "camera fake:1: was disconnected once, about 25 frames were missed"
+
+
+def test_what_was_missed_before_the_stream_begins_is_forgotten(clock: ManualClock) -> None:
+    devices = [FakeDevice(clock, [picture(0), GONE]) for _ in range(3)]
+    reader = reader_of(clock, *devices)
+    damages = []
+    for count, _ in enumerate(reader.pictures()):
+        if count == 1:
+            reader.forget()
+        damages.append(reader.damage)
+        if count == 2:
+            reader.stop()
+    assert damages == ["", "", "camera fake:1: was disconnected once, about 25 frames were missed"]
 
 
 def test_pauses_between_attempts_grow_and_end(clock: ManualClock) -> None:
@@ -175,14 +193,25 @@ def test_pauses_between_attempts_grow_and_end(clock: ManualClock) -> None:
 
 @pytest.mark.parametrize(
     ("items", "message"),
-    [([], "gave no picture for 2.1 s"), ([Grab(None)] * 1000, r"gave only incomplete pictures \(\d+\) for 2\.\d s")],
+    [
+        ([], "gave no picture for 2.1 s"),
+        ([Grab(None)] * 1000, r"gave only incomplete pictures \(\d+\) for 2\.\d s"),
+        (
+            [Grab(None, why="no such file")] * 1000,
+            r"gave only incomplete pictures \(\d+\) for 2\.\d s \(no such file\)",
+        ),
+    ],
 )
 def test_a_silent_camera_is_tried_again_and_given_up(clock: ManualClock, items: list[Grab], message: str) -> None:
     devices = [FakeDevice(clock, items) for _ in range(20)]
     reader = reader_of(clock, *devices, reconnect_s=5.0)
+    told: list[str] = []
+    reader.tell = told.append
     assert list(reader.pictures()) == []
     assert re.search(message, reader.damage), reader.damage
     assert "check cable and connection; not reached again within 5 s (capture.reconnect_s)" in reader.damage
+    assert len(told) == 1  # each time that it is opened it is silent, but that is one and the same loss
+    assert re.search(message + ".*; looking for it again for 5 s$", told[0]), told
     assert 7 < clock.now_s() - 100 < 11
     assert sum(device.closed > 0 for device in devices) >= 2
 
@@ -235,6 +264,7 @@ def test_stop_ends_every_wait(clock: ManualClock) -> None:
     assert stop_when(away, lambda now_s: now_s > begin_s + 3.3) == []
     assert clock.now_s() - begin_s < 3.6
     assert away.damage == ""
+    assert away.lost == {}  # nothing had begun
     silent = reader_of(clock, FakeDevice(clock, []), silence_s=600.0)
     begin_s = clock.now_s()
     assert stop_when(silent, lambda now_s: now_s > begin_s + 3.3) == []
@@ -254,6 +284,27 @@ def test_a_source_passes_on_time_fit_and_warnings(clock: ManualClock) -> None:
         assert source.clock_fit.frames == 19
         assert source.end.reason == "damaged"
     assert device.closed
+
+
+def test_what_is_lost_while_it_is_drained_is_none_of_the_stream(clock: ManualClock) -> None:
+    away = threading.Event()
+
+    def open_device() -> FakeDevice:
+        if away.is_set():
+            raise CaptureError("not found")
+        return FakeDevice(clock, [picture(0), GONE])
+
+    def tell(text: str) -> None:
+        away.set()
+
+    reader = CameraReader(open_device, CaptureSettings(reconnect_s=86400), clock=clock)
+    with LiveSource(reader, Identity("cam", "", ""), CaptureSettings(), clock) as source:
+        source.tell = tell
+        source.drain()
+        assert away.wait(20.0)
+        source.stop()
+        assert list(source.frames()) == []
+    assert (source.end.reason, source.end.message, source.end.dropped) == ("stopped", "", {})
 
 
 def test_an_unknown_rate_is_assumed(clock: ManualClock) -> None:

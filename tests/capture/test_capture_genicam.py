@@ -114,6 +114,7 @@ def test_producers_that_are_none(tmp_path: Path, capfd: pytest.CaptureFixture[st
         ({"camera": {"trigger": "software"}}, r"has no trigger; set capture\.camera\.trigger to off"),
         ({"camera": {"offset_x": 10}}, r"has no OffsetX; leave capture\.camera\.offset_x out"),
         ({"camera": {"features": {"Nonsense": 1}}}, "has no feature 'Nonsense'"),
+        ({"camera": {"features": {"PixelFormat": "Mono99"}}}, r"PixelFormat = Mono99 .*, expected one of .*Mono8"),
         ({"camera": {"features": {"Width": 200.5}}}, r"Width = 200\.5: is float, which this feature cannot be"),
     ],
 )
@@ -142,5 +143,7 @@ def test_stamps_in_other_units_become_nanoseconds(cti: Path) -> None:
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "harvesters", None)
     settings = settings_for(camera={"cti": Path("x.cti")})
-    with pytest.raises(MissingExtraError, match=r"needs the package 'harvesters'; install the extra 'genicam'"):
-        open_source("genicam:1", settings, clock=MonotonicClock())
+    monkeypatch.delenv("GENICAM_GENTL64_PATH", raising=False)
+    for one in (settings, CaptureSettings()):
+        with pytest.raises(MissingExtraError, match=r"needs the package 'harvesters'; install the extra 'genicam'"):
+            open_source("genicam:1", one, clock=MonotonicClock())

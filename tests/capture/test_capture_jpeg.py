@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from stamped_media import read_stamp, stamped, write_video
 
+from megc_stream.capture import jpeg as jpeg_module
 from megc_stream.capture import open_source
 from megc_stream.capture.jpeg import RegionDecoder, Whole, decode_region, load_kernels
 from megc_stream.clock import ManualClock
@@ -226,6 +229,20 @@ def test_nothing_is_decoded_in_part_before_one_looks() -> None:
     assert part is not None and part[1] == (0, 0, 40, 40)
     decoder.look_at(None)
     assert decoder.decode(GREY) is None
+
+
+def test_kernels_that_cannot_be_loaded_leave_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_kernels().join()
+    monkeypatch.setattr(jpeg_module, "_loader", functools.cache(jpeg_module._loader.__wrapped__))
+    monkeypatch.setitem(sys.modules, "megc_stream.capture.jpeg_kernels", None)
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(encode(stamped(number)))
+    decoder = RegionDecoder()
+    decoder.look_at((0, 0, 40, 40))
+    load_kernels().join()
+    assert decoder.decode(GREY) is None
+    frames, end = read(tmp_path, (0, 0, 40, 40), 2)
+    assert ([read_stamp(frame.image) for frame in frames], end.reason) == ([0, 1, 2], "end")
 
 
 @pytest.fixture

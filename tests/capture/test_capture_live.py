@@ -69,7 +69,58 @@ def test_at_the_beginning_more_may_wait() -> None:
     second, third = buffer.get(0), buffer.get(0)
     assert second is not None
     assert third is not None
-    assert (second.frame, second.dropped, third.frame) == (4, {"overrun": 3}, 5)
+    assert (second.frame, second.dropped, third.frame) == (3, {"overrun": 2}, 4)
+
+
+def test_what_waits_after_the_beginning_shrinks_bit_by_bit() -> None:
+    buffer = LiveBuffer(4, settling=40)
+    for frame in range(40):
+        buffer.put(picture(frame))
+    frames = []
+    for frame in range(40, 100):  # a consumer as fast as the camera
+        buffer.put(picture(frame))
+        taken = buffer.get(0)
+        assert taken is not None
+        frames.append(taken.frame)
+        assert taken.dropped.get("overrun", 0) <= 2
+    assert frames[-1] == 96  # 97, 98 and 99 wait: 4 when the last one came
+
+
+def test_no_more_waits_at_the_beginning_than_fits_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "_SETTLING_BYTES", 3 * 12)
+    buffer = LiveBuffer(1, settling=10)
+    for frame in range(4):
+        buffer.put(Picture(frame=frame, number=frame, image=np.zeros((2, 2, 3), np.uint8)))
+    assert buffer.lost == {"overrun": 2}
+
+
+def test_what_is_lost_after_the_last_picture() -> None:
+    buffer = LiveBuffer(2)
+    buffer.drop(picture(0, incomplete=1))
+    assert buffer.lost == {"incomplete": 1, "overrun": 1}
+    buffer.put(picture(1, skipped=3))
+    assert buffer.lost == {"incomplete": 1, "overrun": 1, "skipped": 3}
+    assert buffer.get(0) is not None
+    assert buffer.lost == {}
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_drops_after_the_last_frame_are_told_at_the_end(open_camera: Callable[..., Source], stops: bool) -> None:
+    first = threading.Event()
+
+    def on_grab(index: int) -> None:
+        if index == 1:
+            assert first.wait(WAIT_S)
+            source.hold("paused")
+        if index == 20 and stops:
+            source.stop()
+
+    with open_camera(FakeCamera(20, on_grab=on_grab), live_queue_s=5) as source:
+        for _ in source.frames():
+            first.set()
+    end = source.end
+    assert (end.frames, end.reason) == (1, "stopped" if stops else "damaged")
+    assert end.dropped["paused"] == 19
 
 
 def test_an_error_comes_out_after_the_pictures_before_it() -> None:
@@ -145,8 +196,11 @@ def test_losses_before_the_first_frame_are_none_of_the_stream(more: bool) -> Non
             assert go_on.wait(WAIT_S)
             yield picture(9, disconnected=8)
             if more:
-                self.damage = "was disconnected 2 times"
+                self.damage = "was disconnected once"
             yield picture(10)
+
+        def forget(self) -> None:
+            self.damage = ""
 
         def stop(self) -> None:
             pass
@@ -162,7 +216,7 @@ def test_losses_before_the_first_frame_are_none_of_the_stream(more: bool) -> Non
         go_on.set()
         assert [(frame.frame, frame.dropped) for frame in frames] == [(0, {}), (1, {})]
         end = source.end
-    assert (end.reason, end.message) == (("damaged", "was disconnected 2 times") if more else ("end", ""))
+    assert (end.reason, end.message) == (("damaged", "was disconnected once") if more else ("end", ""))
 
 
 def test_a_source_that_is_drained_can_be_left(open_camera: Callable[..., Source]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from stamped_media import HEIGHT, WIDTH, read_stamp, write_video
 from megc_stream.capture import Source, open_source
 from megc_stream.capture.network import NetworkReader
 from megc_stream.capture.source import Picture
-from megc_stream.clock import ManualClock, MonotonicClock
+from megc_stream.clock import Clock, ManualClock, MonotonicClock
 from megc_stream.errors import CaptureError
 from megc_stream.settings import CaptureSettings
 
@@ -61,10 +62,10 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     running.kill()
 
 
-def connect(server: Server, **settings: float) -> Source:
+def connect(server: Server, clock: Clock | None = None, **settings: float) -> Source:
     """Start the server and open its stream, trying until it listens."""
     server.start()
-    clock = MonotonicClock()
+    clock = clock or MonotonicClock()
     deadline_s = clock.now_s() + 20
     while True:
         try:
@@ -118,7 +119,7 @@ class Stream:
     """Stands for a VideoReader of ``count`` pictures."""
 
     fps, assumed_fps, width, height = 10.0, False, 4, 3
-    description, damage, finite = "x", "", False
+    description, trouble, finite = "x", "", False
 
     def __init__(self, clock: ManualClock, count: int, width: int = 4) -> None:
         self.lost: dict[str, int] = {}
@@ -144,6 +145,8 @@ def test_what_was_missed_follows_from_time_and_rate() -> None:
         return stream
 
     reader = NetworkReader(open_stream, name="cam", clock=clock, reconnect_s=60)  # type: ignore[arg-type]
+    told: list[str] = []
+    reader.tell = told.append
     pictures = list(reader.pictures())
     # Pauses of 0.25, 0.5 and 1 s, then a picture after 0.1 s: 18.5 frames of 0.1 s after the last one.
     assert [picture.frame for picture in pictures] == [0, 1, 2, 20, 21]
@@ -153,6 +156,80 @@ def test_what_was_missed_follows_from_time_and_rate() -> None:
         "cam: the stream broke off; not reached again within 60 s (capture.reconnect_s), the last time because of: "
         "nobody there"
     )
+    lost = "cam: the stream broke off; looking for it again for 60 s"
+    assert told == [lost, "cam: is back after 1.8 s, 17 frames missed", lost]
+
+
+@pytest.mark.parametrize("finds_it", [False, True])
+def test_a_stream_that_is_away_when_it_is_stopped_has_lost_what_was_missed(finds_it: bool) -> None:
+    clock = ManualClock()
+    openings = [Stream(clock, 3)]
+
+    def open_stream() -> Stream:
+        if openings:
+            return openings.pop()
+        if clock.now_s() > 4:
+            clock.advance_s(0.02)
+            reader.stop()
+            if finds_it:
+                return Stream(clock, 0)
+        raise CaptureError("nobody there")
+
+    reader = NetworkReader(open_stream, name="cam", clock=clock, reconnect_s=60)  # type: ignore[arg-type]
+    assert len(list(reader.pictures())) == 3
+    # The last picture came at 0.3 s; it is looked for at 0.55, 1.05, 2.05 and 4.05 s.
+    assert reader.lost == {"disconnected": 38}
+    assert reader.damage == "cam: was disconnected once, about 38 frames were missed"
+
+
+def test_what_was_damaged_is_counted_from_the_beginning_of_the_stream() -> None:
+    class Damaged(Stream):
+        def pictures(self) -> Iterator[Picture]:
+            for picture in super().pictures():
+                yield replace(picture, dropped={"damaged": 2})
+
+    reader = NetworkReader(
+        lambda: Damaged(ManualClock(), 5),  # type: ignore[arg-type, return-value]
+        name="cam",
+        clock=ManualClock(),
+        reconnect_s=0,
+    )
+    for count, _ in enumerate(reader.pictures()):
+        if count == 2:
+            reader.forget()
+        if count == 3:
+            assert reader.damage == "cam: 2 frames left out as damaged"
+            reader.stop()
+
+
+def test_a_stopped_stream_says_how_long_it_was_away(server: Server) -> None:
+    class Shifted(MonotonicClock):
+        by_s = 0.0
+
+        def now_s(self) -> float:
+            return super().now_s() + self.by_s
+
+    told: list[str] = []
+    clock = Shifted()
+
+    def tell(text: str) -> None:
+        told.append(text)
+        clock.by_s = 4.0  # so long it is away
+        source.stop()
+
+    with connect(server, clock, fps=FPS) as source:
+        source.tell = tell
+        for count, _ in enumerate(source.frames()):
+            if count == 5:
+                server.kill()
+    assert source.end.reason == "stopped"
+    assert source.end.dropped["disconnected"] >= 4 * FPS
+    missed = source.end.dropped["disconnected"]
+    assert source.end.message.endswith(f"was disconnected once, about {missed} frames were missed")
+    assert len(told) == 1
+    assert told[0].startswith(f"{server.address}: ")
+    assert told[0].endswith("; looking for it again for 60 s")
+    assert "decoded" not in told[0]
 
 
 def test_another_size_after_the_break_is_an_error() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,16 @@ def test_a_relative_name_with_a_colon(tmp_path: Path, monkeypatch: pytest.Monkey
         ("gopher://x/y", UsageError, "scheme 'gopher://' is not known"),
         ("rtsp://", UsageError, "names no host"),
         ("http://[::1/x", UsageError, "not a valid address"),
+        ("http://me:secret\u2100@h/x", UsageError, "not a valid address"),
         ("vimba:123", UsageError, "neither a file nor a known kind of source"),
-        ("genicam:123", CaptureError, "no GenTL producer known"),
+        (
+            "http://me:secret@h:99999/x",
+            UsageError,
+            r"port that is no number from 1 to 65535; expected http://HOST:PORT",
+        ),
+        ("rtsp://me:secret/x@h/x", UsageError, "port that is no number from 1 to 65535; .* %2F for / in a password"),
+        ("rtsp://h:0/x", UsageError, "port that is no number"),
+        ("rtsp://h:/x", UsageError, "port that is no number"),
         ("webcam:no camera is called so", CaptureError, "no webcam of that name"),
         ("nothing/here.mp4", CaptureError, "no such file or folder"),
         ("a\0b", UsageError, "not a possible file name"),
@@ -69,6 +78,7 @@ def test_nonsense_is_one_clear_line(spec: str, error: type[MegcError], message: 
     with pytest.raises(error, match=message) as caught:
         open_source(spec, CaptureSettings(), clock=ManualClock())
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_what_is_neither_file_nor_folder(tmp_path: Path) -> None:
@@ -86,7 +96,21 @@ def test_a_path_below_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypat
         open_source(str(tmp_path / "clip.mp4"), CaptureSettings(), clock=ManualClock())
 
 
-def test_a_failed_network_stream_does_not_show_the_password() -> None:
-    with pytest.raises(CaptureError, match=r"http://127\.0\.0\.1/x") as caught:
-        open_source("http://me:secret@127.0.0.1:1/x", CaptureSettings(), clock=ManualClock())
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_a_failed_network_stream_shows_the_port_and_not_the_password(host: str) -> None:
+    with pytest.raises(CaptureError) as caught:
+        open_source(f"http://me:secret@{host}:1/x", CaptureSettings(), clock=ManualClock())
+    assert str(caught.value).startswith(f"http://{host}:1/x: cannot be opened")
     assert "secret" not in str(caught.value)
+
+
+def test_a_host_that_is_not_known_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(host: str, port: None) -> None:
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    asked: list[str] = []
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(CaptureError, match=r"http://camera\.invalid/x: .*\(its host is not known\); expected a name"):
+        open_source("http://me:secret@camera.invalid/x", CaptureSettings(), clock=ManualClock())
+    assert asked == ["camera.invalid"]

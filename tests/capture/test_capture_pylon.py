@@ -197,7 +197,15 @@ def test_names_of_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"camera": {"width": 5000}}, r"capture\.camera\.width = 5000, expected 1 to 4096 px"),
         ({"camera": {"offset_y": 4090}}, r"capture\.camera\.offset_y = 4090, expected 0 to 3972 px at this size"),
         ({"camera": {"gain": 60}}, r"capture\.camera\.gain = 60, expected 0 to 48"),
-        ({"camera": {"trigger": "Line9"}}, r"capture\.camera\.trigger = Line9, expected off, software, "),
+        (
+            {"camera": {"trigger": "Line9"}},
+            r"capture\.camera\.trigger = Line9 is no trigger source of this camera; .* one of: Line1, (?!.*Software,)",
+        ),
+        (
+            {"camera": {"features": {"TestImageSelector": "Blah"}}},
+            r"TestImageSelector = Blah \(capture\.camera\.features\), expected one of Off, Testimage1, Testimage2$",
+        ),
+        ({"camera": {"features": {"ExposureAuto": True}}}, "ExposureAuto = True .*, expected one of Off, "),
         ({"camera": {"features": {"Nonsense": 1}}}, "has no feature 'Nonsense'"),
         ({"camera": {"features": {"ReverseX": "perhaps"}}}, "ReverseX = perhaps: is str, which this feature cannot be"),
         ({"camera": {"features": {"Width": 99999}}}, "Width = 99999: "),

@@ -76,7 +76,7 @@ def test_a_file_that_ends_early_gives_what_decodes_and_says_so(
     assert stamps == sorted(set(stamps))
     assert [frame.pts_s for frame in frames] == pytest.approx([stamp / 25 for stamp in stamps], abs=1e-3)
     assert end.reason == "damaged"
-    assert end.message == f"{path}: {count} of about 40 frames decoded, the file ends early"
+    assert end.message == f"{path}: {count} of about 40 frames decoded, then the file ends early"
     assert frames[-1].frame + 1 + end.dropped["damaged"] == 40
 
 
