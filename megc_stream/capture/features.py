@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from megc_stream.errors import CaptureError
 from megc_stream.settings import CaptureSettings
 
-__all__ = ["Configured", "Features", "configure", "capabilities"]
+__all__ = ["Capabilities", "Configured", "Features", "capabilities", "configure"]
 
 _EXPOSURE = ("ExposureTimeAbs", "ExposureTime")  # microseconds
 _GAIN = ("Gain", "GainAbs", "GainRaw")
@@ -61,6 +61,18 @@ class Configured:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a camera can do: sizes (px), rates, exposures, gains in words ("" where it has none), the rest by name."""
+
+    size: str
+    rates: str
+    pixel_formats: tuple[str, ...]
+    exposure: str
+    gain: str
+    triggers: tuple[str, ...]
+
+
 def configure(name: str, features: Features, settings: CaptureSettings) -> Configured:
     """Set pixel format (Mono8), region, exposure, gain, trigger and rate, and look at what came of it.
 
@@ -101,14 +113,26 @@ def configure(name: str, features: Features, settings: CaptureSettings) -> Confi
     return Configured(int(features.get("Width")), int(features.get("Height")), fps, tuple(warnings))
 
 
-def capabilities(features: Features) -> tuple[str, str, tuple[str, ...]]:
-    """Return sizes and rates in words, and the pixel formats."""
+def capabilities(features: Features) -> Capabilities:
+    """Return what a camera can do."""
     size = "x".join(f"{limits[0]:g}..{limits[1]:g}" for limits in map(features.limits, ("Width", "Height")))
-    rate = _first(features, _RATE)
-    if rate is None:
-        return size, "", features.choices("PixelFormat")
-    least, most, _ = features.limits(rate)
-    return size, f"{least:g}..{most:g} fps", features.choices("PixelFormat")
+    return Capabilities(
+        size=size,
+        rates=_range(features, _RATE, 1.0, " fps"),
+        pixel_formats=features.choices("PixelFormat"),
+        exposure=_range(features, _EXPOSURE, 1e-6, " s"),
+        gain=_range(features, _GAIN, 1.0, ""),
+        triggers=features.choices("TriggerSource") if features.has("TriggerSource") else (),
+    )
+
+
+def _range(features: Features, names: tuple[str, ...], unit: float, name: str) -> str:
+    """Return the least and the greatest value of the first of some features that there is, in words."""
+    feature = _first(features, names)
+    if feature is None:
+        return ""
+    least, most, _ = features.limits(feature)
+    return f"{least * unit:g}..{most * unit:g}{name}"
 
 
 def _first(features: Features, names: tuple[str, ...]) -> str | None:

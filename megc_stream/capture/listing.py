@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from megc_stream.capture.features import capabilities
+from megc_stream.capture.features import Capabilities, capabilities
 from megc_stream.capture.genicam import camera_features as genicam_features
 from megc_stream.capture.genicam import genicam_devices, producers
 from megc_stream.capture.pylon import camera_features as pylon_features
@@ -20,7 +20,8 @@ __all__ = ["Camera", "Cameras", "list_cameras"]
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A camera: ``source`` opens it; sizes (px) and rates (frames per second) in words, pixel formats by name.
+    """A camera: ``source`` opens it; sizes (px), rates (frames per second), exposures (s) and gains in words, pixel
+    formats and trigger inputs by name.
 
     ``problem`` says why it could not be asked, e.g. another program using it.
     """
@@ -31,6 +32,9 @@ class Camera:
     sizes: tuple[str, ...] = ()
     rates: str = ""
     pixel_formats: tuple[str, ...] = ()
+    exposure: str = ""
+    gain: str = ""
+    triggers: tuple[str, ...] = ()
     problem: str = ""
 
 
@@ -42,21 +46,19 @@ class Cameras:
     hints: tuple[str, ...]
 
 
-def list_cameras(*, cti: Path | None = None, details: bool = True) -> Cameras:
-    """Look for Basler cameras, GenICam cameras and webcams.
+def list_cameras(*, cti: Path | None = None) -> Cameras:
+    """Look for Basler cameras, GenICam cameras and webcams; open every one for a moment to ask what it can do.
 
     Parameters
     ----------
     cti
         GenTL producer beside those that GENICAM_GENTL64_PATH names.
-    details
-        Whether to open every camera for a moment and ask what it can do.
     """
     found: list[Camera] = []
     hints: list[str] = []
     if _installed("pypylon"):
         try:
-            found += [_pylon(serial, name, details) for serial, name, _ in pylon_devices()]
+            found += [_pylon(serial, name) for serial, name, _ in pylon_devices()]
         except CaptureError as error:
             hints.append(str(error))
     else:
@@ -72,7 +74,7 @@ def list_cameras(*, cti: Path | None = None, details: bool = True) -> Cameras:
     else:
         for file in files:
             try:
-                found += [_genicam(file, *device, details) for device in genicam_devices(file)]
+                found += [_genicam(file, *device) for device in genicam_devices(file)]
             except CaptureError as error:
                 hints.append(str(error))
     if sys.platform == "linux":
@@ -89,30 +91,36 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _pylon(serial: str, name: str, details: bool) -> Camera:
+def _pylon(serial: str, name: str) -> Camera:
     source = f"pylon:{serial}"
-    if not details:
-        return Camera(source, "pylon", name)
     try:
         with pylon_features(serial) as features:
-            return _asked(source, "pylon", name, *capabilities(features))
+            return _asked(source, "pylon", name, capabilities(features))
     except CaptureError as error:
         return Camera(source, "pylon", name, problem=str(error))
 
 
-def _genicam(file: Path, serial: str, name: str, details: bool) -> Camera:
+def _genicam(file: Path, serial: str, name: str) -> Camera:
     source = f"genicam:{file}?serial={serial}"
-    if not details:
-        return Camera(source, "genicam", name)
     try:
         with genicam_features(file, serial) as features:
-            return _asked(source, "genicam", name, *capabilities(features))
+            return _asked(source, "genicam", name, capabilities(features))
     except CaptureError as error:
         return Camera(source, "genicam", name, problem=str(error))
 
 
-def _asked(source: str, kind: str, name: str, size: str, rates: str, pixel_formats: tuple[str, ...]) -> Camera:
-    return Camera(source, kind, name, sizes=(size,), rates=rates, pixel_formats=pixel_formats)
+def _asked(source: str, kind: str, name: str, can: Capabilities) -> Camera:
+    return Camera(
+        source,
+        kind,
+        name,
+        sizes=(can.size,),
+        rates=can.rates,
+        pixel_formats=can.pixel_formats,
+        exposure=can.exposure,
+        gain=can.gain,
+        triggers=can.triggers,
+    )
 
 
 def _webcam(webcam: Webcam, *, named: bool) -> Camera:

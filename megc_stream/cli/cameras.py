@@ -12,7 +12,7 @@ from megc_stream.cli.options import ConfigOption, JsonOption
 if TYPE_CHECKING:
     from megc_stream.capture.listing import Camera
 
-__all__ = ["app"]
+__all__ = ["app", "lines_of"]
 
 app = typer.Typer()
 
@@ -28,7 +28,7 @@ def cameras(config: ConfigOption = None, json_file: JsonOption = None) -> None:
     report_json(json_file, dataclasses.asdict(found))
     if json_file != "-":
         for camera in found.cameras:
-            for line in _lines(camera):
+            for line in lines_of(camera):
                 say(line)
         if not found.cameras:
             say("no camera found")
@@ -36,7 +36,8 @@ def cameras(config: ConfigOption = None, json_file: JsonOption = None) -> None:
         note(f"note: {hint}")
 
 
-def _lines(camera: Camera) -> list[str]:
+def lines_of(camera: Camera) -> list[str]:
+    """Return what to say of a camera: its SOURCE and name, then what it can do."""
     lines = [f"{camera.source}  {camera.name}"]
     if camera.problem:
         return [*lines, f"    cannot be asked: {camera.problem}"]
@@ -46,4 +47,9 @@ def _lines(camera: Camera) -> list[str]:
         lines.append(f"    {camera.rates}")
     if camera.pixel_formats:
         lines.append(f"    {', '.join(camera.pixel_formats)}")
+    levels = [f"{name} {text}" for name, text in (("exposure", camera.exposure), ("gain", camera.gain)) if text]
+    if levels:
+        lines.append(f"    {', '.join(levels)}")
+    if camera.triggers:
+        lines.append(f"    trigger {', '.join(camera.triggers)}")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import platform
@@ -49,7 +50,7 @@ def examine() -> dict[str, Any]:
         "packages": dict(environment().packages),
         "opencv_flow": hasattr(cv2, "optflow"),
         "providers": onnxruntime.get_available_providers(),
-        "cameras": [camera.source for camera in list_cameras(details=False).cameras],
+        "cameras": [dataclasses.asdict(camera) for camera in list_cameras().cameras],
         "models": models,
         "extras": {extra: importlib.util.find_spec(module) is not None for module, (extra, _) in _EXTRAS.items()},
         "problems": problems,
@@ -67,6 +68,9 @@ def doctor_command(json_file: str | None) -> None:
 
 
 def _print(found: dict[str, Any]) -> None:
+    from megc_stream.capture.listing import Camera
+    from megc_stream.cli.cameras import lines_of
+
     say(f"megc-stream {found['megc_stream']}, Python {found['python']}, {found['platform']}, {found['cores']} cores")
     say("packages   " + ", ".join(f"{name} {version}" for name, version in sorted(found["packages"].items())))
     say(
@@ -74,7 +78,9 @@ def _print(found: dict[str, Any]) -> None:
         + ", ".join(found["providers"])
         + "  (available in this build; cuda also needs a GPU and its driver)"
     )
-    say("cameras    " + (", ".join(found["cameras"]) or "none found") + "  (megc-stream cameras says more)")
+    cameras = [line for camera in found["cameras"] for line in lines_of(Camera(**camera))]
+    for number, line in enumerate(cameras or ["none found; megc-stream cameras says what to do"]):
+        say(f"{'' if number else 'cameras':10} {line}")
     say("models     " + ", ".join(sorted(found["models"])))
     for module, (extra, purpose) in _EXTRAS.items():
         del module
