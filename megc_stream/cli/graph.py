@@ -12,13 +12,13 @@ from megc_stream.errors import OutputError, UsageError
 from megc_stream.output.run_folder import folder_for, prepare_folder
 from megc_stream.pipeline.spool import SPOOL, Spool
 from megc_stream.pipeline.worker import Place
-from megc_stream.settings import CaptureSettings, FaceSettings, Settings
+from megc_stream.settings import CameraSettings, CaptureSettings, FaceSettings, Settings
 from megc_stream.wire import load_security
 
 __all__ = ["Node", "folder_of", "nodes_of", "place_of", "stages_of"]
 
 PUBLISHER = "publisher"
-_Section = TypeVar("_Section", CaptureSettings, FaceSettings)
+_Section = TypeVar("_Section", CaptureSettings, FaceSettings, CameraSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,12 @@ def nodes_of(settings: Settings) -> tuple[Node, ...]:
 
 
 def _merged(outer: _Section, inner: _Section) -> _Section:
-    """Return ``outer`` with what was set in ``inner``."""
-    return outer.model_copy(update={name: getattr(inner, name) for name in inner.model_fields_set})
+    """Return ``outer`` with what was set in ``inner``, and in the tables within it."""
+    update = {name: getattr(inner, name) for name in inner.model_fields_set}
+    for name, value in update.items():
+        if isinstance(value, CameraSettings):
+            update[name] = _merged(getattr(outer, name), value)
+    return outer.model_copy(update=update)
 
 
 def stages_of(settings: Settings) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -71,13 +72,22 @@ def run_processes(settings: Settings, nodes: Sequence[Node]) -> list[Analysis]:
 
 def _launch(settings: Settings, directory: Path | None, source: str, stage: str) -> subprocess.Popen[bytes]:
     """Start the process of a stage: settings through a pipe, whose end tells it that we are gone."""
+    # The variables are in the settings already; read again they could only change the order of what was merged.
+    prefix = Settings.model_config["env_prefix"]
+    variables = {name: value for name, value in os.environ.items() if not name.upper().startswith(prefix)}
     process = subprocess.Popen(
         [sys.executable, "-m", "megc_stream", "stage", stage, "--child"],
+        env=variables,
         stdin=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for us: the stages finish what was read
     )
     assert process.stdin is not None
-    told = {"settings": json.loads(settings.model_dump_json()), "directory": str(directory), "source": source}
+    # Only what was set: a default written out in a table of [[sources]] would hide the common table's value.
+    told = {
+        "settings": json.loads(settings.model_dump_json(exclude_unset=True)),
+        "directory": str(directory),
+        "source": source,
+    }
     try:
         process.stdin.write(json.dumps(told).encode() + b"\n")
         process.stdin.flush()

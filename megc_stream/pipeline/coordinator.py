@@ -80,6 +80,27 @@ class _Peer:
     def is_up(self) -> bool:
         return self.beat is not None and self.beat.begun
 
+    @property
+    def is_ready(self) -> bool:
+        return self.beat is not None and self.beat.ready
+
+    @property
+    def is_loading(self) -> bool:
+        if self.beat is None:
+            return False
+        return self.beat.info is None if self.key[1] == "reader" else self.beat.begun and not self.beat.ready
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether its process can be killed without a loss: it has not made its link yet, or loads a model.
+
+        A reader may have a camera open by then, and the publisher endpoints; one that failed is leaving, with its last
+        words.
+        """
+        if self.beat is None:
+            return True
+        return self.key[1] not in ("reader", PUBLISHER) and not self.beat.ready and self.beat.problem is None
+
 
 class Coordinator:
     """Runs a graph of stages in processes until every source has ended.
@@ -180,8 +201,9 @@ class Coordinator:
             self._take_down(self._quit or "done")
 
     def _wait_for_all(self, begun_s: float) -> None:
-        """Say now and then which stages have not come yet; end at once where nobody wants the run any more."""
-        if self._stopped.issuperset(self._stages):
+        """Say now and then which stages are not ready yet; end at once where nobody wants the run any more."""
+        begun = any(self._peers[source, "reader"].started_before for source in self._stages)
+        if self._stopped.issuperset(self._stages) and not begun:
             raise WireError("the run was stopped before all its stages had started; nothing was analysed")
         now_s = time.monotonic()
         if now_s - max(begun_s, self._told_s) < _TELL_EVERY_S:
@@ -190,6 +212,8 @@ class Coordinator:
         missing = [peer.name for peer in self._peers.values() if not peer.identity]
         if missing:
             self._tell(f"waiting for {', '.join(missing)}, for {self._settings.start_s:g} s at most")
+        elif loading := [peer.name for peer in self._peers.values() if peer.is_loading]:
+            self._tell(f"waiting for {', '.join(loading)} to get ready")
 
     def _hear(self) -> None:
         timeout_ms = _POLL_MS
@@ -263,8 +287,8 @@ class Coordinator:
             if len(self._infos) < len(self._stages):
                 return
             begin = Begin(n=-1, sources=self._sources)
-        elif stage == "reader" and not (peer.started_before or self._are_up()):
-            return  # a camera would fill the links of those that are not there yet, and lose frames
+        elif stage == "reader" and not (peer.started_before or self._are_ready()):
+            return  # a camera would fill the links of those that still load their models, and lose frames
         elif peer.jump is not None:
             begin = peer.jump
         else:
@@ -282,9 +306,9 @@ class Coordinator:
             names = self._stages[source]
             self._resend(self._peers[source, names[names.index(stage) - 1]], "next")
 
-    def _are_up(self) -> bool:
-        """Tell whether everything but the readers has begun."""
-        return all(peer.is_up for key, peer in self._peers.items() if key[1] != "reader")
+    def _are_ready(self) -> bool:
+        """Tell whether everything but the readers takes records."""
+        return all(peer.is_ready for key, peer in self._peers.items() if key[1] != "reader")
 
     def _resend(self, peer: _Peer, link: str) -> None:
         """Have a stage send again what it keeps."""
@@ -305,6 +329,7 @@ class Coordinator:
             malformed = self.malformed + sum(one.beat.malformed for one in self._peers.values() if one.beat is not None)
             return Orders(commands=self._commands, log=tuple(self._log), malformed=malformed, quit=self._quit)
         reader = stage == "reader"
+        names = self._stages[source]
         assert peer.beat is not None
         return Orders(
             complete=self._complete[source],
@@ -312,7 +337,9 @@ class Coordinator:
             resend=peer.resend,
             paused=reader and source in self._paused,
             stopped=reader and source in self._stopped,
-            down=reader and not all(self._peers[source, name].is_up for name in self._stages[source] if name != stage),
+            down=reader
+            and peer.started_before
+            and not all(self._peers[source, name].is_up for name in names if name != stage),
             insertions=tuple(one for one in self._insertions[source] if one.id not in peer.beat.placed)
             if reader
             else (),
@@ -423,13 +450,15 @@ class Coordinator:
         self._log = [*self._log[-_LOG_KEPT:], (number, level, text)]
 
     def _take_down(self, reason: str) -> None:
-        """Tell every stage to end; those that do not are killed."""
+        """Tell every stage to end; those that do not are killed, and at once where they hold nothing."""
         self._quit = reason
         deadline_s = time.monotonic() + _QUIT_S
         processes = [peer.process for peer in self._peers.values() if peer.process is not None]
         for peer in self._peers.values():
             if peer.identity:
                 self._answer(peer.identity, Orders(quit=reason))
+            if peer.process is not None and peer.holds_nothing:
+                peer.process.kill()
         try:
             while time.monotonic() < deadline_s and any(process.poll() is None for process in processes):
                 if self._socket.poll(_POLL_MS):

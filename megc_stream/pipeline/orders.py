@@ -38,7 +38,9 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     """A stage says who it is and how far.
 
-    ``instance`` tells a process from the one before it. ``n`` and ``frame`` are those of the last message taken.
+    ``instance`` tells a process from the one before it. ``begun`` says that its link has had the :class:`Begin`, which
+    may come while the stage still loads; ``ready`` that the stage takes records (a reader has no use for it). ``n`` and
+    ``frame`` are those of the last message taken.
     ``info`` and ``warnings`` are the reader's. The publisher's are ``marks``, by source the newest mark that came from
     all its stages; ``taken``, the last message it has had of each "source/stage"; ``gaps``, those of which it misses
     one; ``summaries``, what sources that have ended leave; ``commands``, what control clients want. ``malformed``
@@ -49,6 +51,7 @@ class Beat(msgspec.Struct, frozen=True, kw_only=True, tag="beat"):
     stage: str
     instance: str
     begun: bool = False
+    ready: bool = False
     n: int = -1
     frame: int = -1
     idle: bool = False

@@ -26,6 +26,7 @@ _BEAT_S = 0.2
 _RESEND_S = 2.0
 _QUEUE = 1000
 _LAST_WORDS_S = 5.0
+_WAIT_S = 0.1
 _EXIT_S = 15.0
 """How long the stage may take to end by itself once the coordinator is gone."""
 
@@ -62,6 +63,8 @@ class StageLink:
         self.begin: Begin | None = None
         self.problem: WireError | None = None
         """Why the stage has to end, where the coordinator is gone."""
+        self.ready = False
+        """Whether the stage takes records; set by its own thread, after :meth:`wait_for_begin`."""
         self.state: Callable[[], dict[str, Any]] = dict
         self.on_orders: Callable[[Orders], None] = lambda orders: None
         """Called on the link's thread with each new state of the orders; must not block."""
@@ -72,7 +75,8 @@ class StageLink:
         self._instance = uuid.uuid4().hex
         self._silent_s = silent_s
         self._lifeline = lifeline
-        self._begun = threading.Event()
+        self._answered = threading.Event()
+        self._heard_s = time.monotonic()
         self._snapshots: dict[int, bytes] = {}
         self._sent_s: dict[int, float] = {}
         self._placed: dict[int, int] = {}
@@ -89,18 +93,21 @@ class StageLink:
         self._thread.start()
 
     def wait_for_begin(self, timeout_s: float) -> Begin:
-        """Return the coordinator's first word.
+        """Return the coordinator's first word; it may wait for other stages as long as it answers at all.
 
         Raises
         ------
         WireError
-            It did not come in time, or the coordinator is gone.
+            The coordinator said nothing for ``timeout_s``, is gone, or told the stage to end.
         """
-        if not self._begun.wait(timeout_s) or self.begin is None:
-            raise self.problem or WireError(
-                f"stage {self._stage}: no answer from the coordinator at {self._endpoint} within {timeout_s:g} s; "
-                "is 'megc-stream run' with the same configuration running there?"
-            )
+        while not self._answered.wait(_WAIT_S):
+            if time.monotonic() - self._heard_s > timeout_s:
+                raise WireError(
+                    f"stage {self._stage}: no answer from the coordinator at {self._endpoint} within {timeout_s:g} s; "
+                    "is 'megc-stream run' with the same configuration running there?"
+                )
+        if self.begin is None:
+            raise self.problem or WireError(f"stage {self._stage}: told to end before it began: {self.orders.quit}")
         return self.begin
 
     def keep(self, mark: int, snapshot: bytes) -> None:
@@ -117,6 +124,8 @@ class StageLink:
 
     def fail(self, error: BaseException) -> None:
         """Tell the coordinator why the stage ends; returns when it knows, or after some seconds."""
+        if self.orders.quit:
+            return  # it told the stage to end, or is gone: it listens no more
         kind = type(error).__name__ if isinstance(error, MegcError) else "RuntimeError"
         text = str(error) if isinstance(error, MegcError) else f"stage {self._stage} failed: {error!r}"
         self._failure = Problem(kind, text)
@@ -136,19 +145,18 @@ class StageLink:
         poller.register(self._socket, zmq.POLLIN)
         if self._lifeline is not None:
             poller.register(self._lifeline, zmq.POLLIN)
-        heard_s = time.monotonic()
         beat_s = 0.0
         try:
             while not self._close.is_set():
                 ready = dict(poller.poll(_POLL_MS))
                 if self._socket in ready:
-                    heard_s = time.monotonic()
+                    self._heard_s = time.monotonic()
                     self._hear(self._socket.recv_multipart()[-1])
                 if self._lifeline is not None and self._lifeline in ready and not os.read(self._lifeline, 64):
                     self._lost("the program that started this stage is gone")
                     return
                 now_s = time.monotonic()
-                if now_s - heard_s > 3 * self._silent_s:
+                if now_s - self._heard_s > 3 * self._silent_s:
                     self._lost(f"no word from the coordinator at {self._endpoint} for {3 * self._silent_s:g} s")
                     return
                 if now_s - beat_s >= _BEAT_S or self._is_urgent():
@@ -169,7 +177,7 @@ class StageLink:
         if isinstance(message, Begin):
             if self.begin is None:
                 self.begin = message
-                self._begun.set()
+                self._answered.set()
             return
         before, self.orders = self.orders, message
         for mark in [mark for mark in self._snapshots if mark <= message.has]:
@@ -180,6 +188,8 @@ class StageLink:
         if self._failure is not None and self._failure_sent:
             self._told.set()
         self.on_orders(message)
+        if message.quit:
+            self._answered.set()
         if message.resend != before.resend or message.quit != before.quit:
             self.interrupt.set()
 
@@ -203,6 +213,7 @@ class StageLink:
                 stage=self._stage,
                 instance=self._instance,
                 begun=self.begin is not None,
+                ready=self.ready,
                 problem=self._failure,
                 placed=dict(self._placed),
                 commands=tuple(self._commands),
@@ -215,7 +226,7 @@ class StageLink:
         """The coordinator is gone: end the stage, by force if it does not end by itself."""
         self.problem = WireError(f"stage {self._stage}: {why}; the stage ends")
         self.orders = msgspec.structs.replace(self.orders, quit=why)
-        self._begun.set()
+        self._answered.set()
         self.on_orders(self.orders)
         self.interrupt.set()
         timer = threading.Timer(_EXIT_S, os._exit, (1,))

@@ -135,6 +135,7 @@ def run_stage(place: Place, build: Callable[[], Stage]) -> None:
             try:
                 host.restore(begin.n, begin.snapshot)
                 link.state = lambda: _state(host)
+                link.ready = True
                 _work(host, link)
             finally:
                 host.close()
@@ -299,6 +300,7 @@ def _publish(
         "ended": len(summaries) == len(stages),
         "malformed": feed.malformed,
     }
+    link.ready = True
     logged = malformed = 0
     try:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -14,10 +15,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from outcome import Command
 
+from megc_stream.cli import processes
+from megc_stream.cli.graph import nodes_of
+from megc_stream.settings import Settings, load_settings
 from megc_stream.wire import Control
 
 BASE = [sys.executable, "-m", "megc_stream"]
@@ -144,7 +149,8 @@ folder = "{tmp_path / "r"}"
     assert events_of(tmp_path / "r" / "cam0") == events_of(alone)
 
 
-def test_several_cameras_in_one_graph(clip: Path, tmp_path: Path, command: Command) -> None:
+@pytest.mark.parametrize("runner", ["embedded", "processes"])
+def test_several_cameras_in_one_graph(clip: Path, tmp_path: Path, command: Command, runner: str) -> None:
     shutil.copy(clip, tmp_path / "other.mkv")
     config = tmp_path / "lab.toml"
     config.write_text(
@@ -161,7 +167,7 @@ subject = "s02"
 capture = {{ max_seconds = 2 }}
 """
     )
-    done = command("run", config, "--out", "lab", "--json", "summary.json")
+    done = command("run", config, "--out", "lab", "--json", "summary.json", "--runner", runner)
     assert done.code == 0, done.err
     assert [Path(line) for line in done.out.splitlines()] == [Path("lab", n, "report.html") for n in ("left", "right")]
     frames = {
@@ -170,6 +176,58 @@ capture = {{ max_seconds = 2 }}
     assert frames == {"left": 50, "right": 100}
     assert json.loads(Path("lab", "right", "run.json").read_text())["source"]["subject"] == "s02"
     assert [one["source"] for one in json.loads(Path("summary.json").read_text())["sources"]] == ["left", "right"]
+
+
+def test_a_stage_is_told_exactly_the_settings_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a file, of variables and of flags; tables in tables; what a source leaves out is the common one's."""
+    config = tmp_path / "lab.toml"
+    config.write_text(
+        """
+subject = "s01"
+[capture]
+speed = 1.0
+camera = { exposure_s = 0.004, features = { Second = 2 } }
+[face]
+key_interval_s = 0.3
+[model]
+providers = ["cuda", "cpu"]
+[[sources]]
+name = "left"
+source = "0"
+links = { spotter = "tcp://127.0.0.1:5610" }
+[[sources]]
+name = "right"
+source = "1"
+subject = "s02"
+capture = { fps = 100, speed = 0.0, camera = { gain = 3.0 } }
+face = { face_index = 1 }
+"""
+    )
+    monkeypatch.setenv("MEGC_CAPTURE__CAMERA__FEATURES", '{"First": 1}')
+    monkeypatch.setenv("megc_spotting__p", "0.7")
+    settings = load_settings(config, {"capture": {"max_seconds": 9}, "output": {"folder": tmp_path}})
+    told: list[tuple[dict[str, str], io.BytesIO]] = []
+
+    def popen(words: list[str], *, env: dict[str, str], **_: object) -> SimpleNamespace:
+        told.append((env, io.BytesIO()))
+        return SimpleNamespace(stdin=told[-1][1])
+
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    processes._launch(settings, tmp_path, "left", "reader")
+    [(variables, pipe)] = told
+    for name in [name for name in os.environ if name not in variables]:
+        monkeypatch.delenv(name)
+    heard = Settings(**json.loads(pipe.getvalue())["settings"])
+    assert heard == settings
+    assert nodes_of(heard) == nodes_of(settings)
+    left, right = (node.settings for node in nodes_of(heard))
+    assert (left.capture.speed, left.capture.max_seconds, left.face.key_interval_s) == (1.0, 9.0, 0.3)
+    assert (right.capture.speed, right.capture.max_seconds, right.face.key_interval_s) == (0.0, 9.0, 0.3)
+    assert (left.subject, right.subject, right.capture.fps, right.face.face_index) == ("s01", "s02", 100.0, 1)
+    assert (right.capture.camera.exposure_s, right.capture.camera.gain) == (0.004, 3.0)
+    assert list(right.capture.camera.features) == list(settings.capture.camera.features), "set in this order"
+    assert heard.spotting.p == 0.7
+    assert heard.model.providers == ("cuda", "cpu")
 
 
 def test_wrong_graphs_are_one_line_each(clip: Path, tmp_path: Path, command: Command) -> None:

@@ -43,7 +43,8 @@ FPS = 100.0
 
 class Options(msgspec.Struct):
     """What a stub graph is to do: ``kills`` by stage, frames at which it dies; ``fail`` names a stage that fails,
-    ``late`` one that is not ready before there is a file "opened"."""
+    ``late`` one that loads until there is a file "go", or a frame has been read, ``refuse`` has the reader fail to open
+    its source."""
 
     frames: int = 1000
     kills: dict[str, list[int]] = {}
@@ -52,6 +53,7 @@ class Options(msgspec.Struct):
     hang: str = ""
     live: bool = False
     late: str = ""
+    refuse: bool = False
     clock: str = ""
     settings: dict[str, Any] = {}
 
@@ -101,6 +103,8 @@ class StubSource:
             if self.stopped.is_set():
                 self.end = StreamEnd(source="x", frames=number, reason="stopped")
                 return
+            if number == 0 and self._directory is not None:
+                (self._directory / "read").touch()
             if self.options.live:
                 self.stopped.wait(1 / FPS)
             yield Frame(source="x", frame=number, number=number, image=image, t_capture_s=number)
@@ -366,6 +370,22 @@ def popen(directory: Path, options: Options) -> Any:
     return launch
 
 
+def open_stub(options: Options, directory: Path) -> StubSource:
+    if options.refuse:
+        raise UsageError("there is no such source")
+    return StubSource(options, directory)
+
+
+def load(stage: str, directory: Path, options: Options, doom: Doom) -> Adder:
+    """Make a stage; a late one says by a file "early" that a frame was read before it was ready."""
+    while options.late == stage and not (directory / "go").exists():
+        if (directory / "read").exists():
+            (directory / "early").touch()
+            break
+        threading.Event().wait(0.005)
+    return Adder(stage, doom)
+
+
 def run(source: str, stage: str, directory: Path, options: Options, lifeline: int | None = None) -> None:
     """Be one stage."""
     doom = Doom(stage, directory, options)
@@ -387,11 +407,9 @@ def run(source: str, stage: str, directory: Path, options: Options, lifeline: in
                 place, lambda context, post: StubResults(directory, doom), {name: list(STAGES) for name in sources}
             )
         elif stage == "reader":
-            run_reader(place, lambda: (StubSource(options, directory), StubFace(doom)))  # type: ignore[arg-type,return-value]
+            run_reader(place, lambda: (open_stub(options, directory), StubFace(doom)))  # type: ignore[arg-type,return-value]
         else:
-            while options.late == stage and not (directory / "opened").exists():
-                threading.Event().wait(0.005)
-            run_stage(place, lambda: Adder(stage, doom))
+            run_stage(place, lambda: load(stage, directory, options, doom))
     except UsageError:
         sys.exit(2)
 

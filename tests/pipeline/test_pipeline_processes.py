@@ -24,7 +24,6 @@ from megc_stream.errors import UsageError, WireError
 from megc_stream.pipeline import Chain, run_chains
 from megc_stream.pipeline import coordinator as coordinator_module
 from megc_stream.pipeline.coordinator import Coordinator
-from megc_stream.records import StreamInfo
 from megc_stream.settings import PipelineSettings
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are linked by ipc://")
@@ -48,12 +47,20 @@ class Graph:
             launch=stub_graph.popen(directory, options)
             if nursery is None
             else stub_graph.launcher(nursery, directory, options, self.started),
-            on_info=self._opened,
+            on_info=lambda source, info, warnings: {"info": msgspec.to_builtins(info)},
+            tell=self._told,
         )
+        self.lines: list[str] = []
+        self.on_line: Callable[[str], None] = lambda line: None
 
-    def _opened(self, source: str, info: StreamInfo, warnings: tuple[str, ...]) -> dict[str, Any]:
-        (self.directory / "opened").touch()
-        return {"info": msgspec.to_builtins(info)}
+    def _told(self, line: str) -> None:
+        self.lines.append(line)
+        self.on_line(line)
+
+    @property
+    def killed(self) -> set[str]:
+        """The stages whose process was killed."""
+        return {stage for stage, process in self.started if process.poll() == -signal.SIGKILL}
 
     def run(self) -> dict[str, list[str]]:
         try:
@@ -267,11 +274,45 @@ def test_a_live_source_goes_on_with_a_gap_after_its_reader_died(graph: Callable[
     assert frames[crops.index(gap)] > frames[crops.index(gap) - 1] + 1
 
 
-def test_a_live_source_begins_when_all_stages_are_ready(graph: Callable[..., Graph]) -> None:
+def test_a_live_source_begins_when_all_stages_are_ready(
+    graph: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_module, "_TELL_EVERY_S", 0.0)
     made = graph(Options(frames=20, live=True, late="teller"))
+    loading = "waiting for stage teller to get ready"
+
+    def on_line(line: str) -> None:
+        if made.lines.count(loading) == 40:  # several beats of all the others
+            (made.directory / "go").touch()
+
+    made.on_line = on_line
     made.run()
+    assert loading in made.lines
+    assert not (made.directory / "early").exists()
     assert len(told(made.directory / "told-")["crop"]) == 20
     assert not (made.directory / "held").exists()  # never told to drop frames
+
+
+def test_who_waits_for_its_begin_leaves_by_itself_and_who_loads_is_killed_at_once(
+    graph: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_module, "_TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(coordinator_module, "_QUIT_S", 3600.0)
+    made = graph(Options(late="teller"))
+    made.on_line = lambda line: made.coordinator.stop() if line == "waiting for stage teller to get ready" else None
+    with pytest.raises(WireError, match="stopped before all its stages had started"):
+        made.run()
+    assert made.killed == {"teller"}
+
+
+def test_a_source_that_cannot_be_opened_ends_the_run_and_kills_nobody_who_waits(
+    graph: Callable[..., Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator_module, "_QUIT_S", 3600.0)
+    made = graph(Options(refuse=True))
+    with pytest.raises(UsageError, match="there is no such source"):
+        made.run()
+    assert "reader" not in made.killed
 
 
 def test_a_live_source_loses_nothing_when_another_stage_dies(graph: Callable[..., Graph], tmp_path: Path) -> None:
