@@ -141,7 +141,8 @@ def _open_sources(nodes: Sequence[Node], clock: Clock, stack: ExitStack) -> dict
     opening: dict[str, Future[Source]] = {}
     try:
         with ThreadPoolExecutor(len(streams) or 1, thread_name_prefix="megc-open") as pool:
-            opening |= {node.name: pool.submit(_open_node, node, clock) for node in streams}
+            for node in streams:
+                opening[node.name] = pool.submit(_open_node, node, clock)
     except BaseException:  # Ctrl-C, while some may still be opened
         for stream in opening.values():
             stream.add_done_callback(_close_opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from typing import Any
 from unittest.mock import MagicMock
@@ -92,6 +93,8 @@ def test_streams_that_were_opened_are_closed_after_an_interruption(monkeypatch: 
     def open_input(settings: Settings, clock: Clock) -> Camera:
         opened.append(Camera())
         if "second" in settings.source:
+            while sys._current_frames()[main].f_code.co_name not in ("join", "_wait_for_tstate_lock"):
+                interrupted.wait(0.005)  # until it waits for us
             signal.pthread_kill(main, signal.SIGINT)
             assert interrupted.wait(30)  # still being opened then
         return opened[-1]
