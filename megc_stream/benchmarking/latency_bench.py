@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -62,7 +62,9 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     ``fps_in`` and ``fps_out`` are frames and scores per second between the first and the last, those of all sources
     together; ``seconds`` lie between the first and the last frame read, ``times_real_time`` is ``fps_in`` over the
     sources' own rates. ``dropped`` counts lost frames, ``late`` those released more than 50 ms after their deadline
-    (None where there are no deadlines: live, or at full speed). ``stopped``: the run was ended before its source did.
+    (None where there are no deadlines: live, or at full speed), ``late_by_reason`` whether they had to be waited for
+    ("decoding") or were there before they were asked for ("analysis"). ``stopped``: the run was ended before its source
+    did.
     ``capture_to_score_ms`` ends when the score of pair (i, i+k) is out and begins at the ``t_capture_s`` of frame i+k;
     ``stages_ms`` is the time a stage works on one record (``decode``: reading and decoding one picture, ahead of time;
     ``capture``: the reader's wait for a frame). ``cpu_cores`` is CPU time over time, ``cpu_cores_by_thread`` its parts.
@@ -88,6 +90,7 @@ class LatencyBench(msgspec.Struct, frozen=True, kw_only=True):
     dropped: int
     dropped_by_reason: dict[str, int]
     late: int | None
+    late_by_reason: dict[str, int]
     stopped: bool
     capture_to_score_ms: Percentiles
     stages_ms: dict[str, Percentiles]
@@ -185,7 +188,14 @@ class LatencyProbe(Sink):
             self._frames_at_end = self._frames()
 
     def result(
-        self, *, late: int | None, stopped: bool, k_s: float, k_prime_s: float, whole_video: bool = False
+        self,
+        *,
+        late: int | None,
+        stopped: bool,
+        k_s: float,
+        k_prime_s: float,
+        late_by_reason: Mapping[str, int] | None = None,
+        whole_video: bool = False,
     ) -> LatencyBench:
         """Return the figures of the finished run.
 
@@ -193,6 +203,8 @@ class LatencyProbe(Sink):
         ----------
         late
             Frames released too late, from the run's own record; None where there are no deadlines.
+        late_by_reason
+            The same by reason.
         stopped
             Whether the run was ended before its source did.
         k_s, k_prime_s
@@ -239,6 +251,7 @@ class LatencyProbe(Sink):
             dropped=self._dropped.total(),
             dropped_by_reason=dict(sorted(self._dropped.items())),
             late=late,
+            late_by_reason=dict(sorted((late_by_reason or {}).items())),
             stopped=stopped,
             capture_to_score_ms=percentiles(self._latencies_s),
             stages_ms={stage: percentiles(costs) for stage, costs in sorted(self._costs_s.items())},

@@ -32,6 +32,11 @@ class ReplaySource(SourceBase):
         """Return how many frames were released more than 50 ms after their deadline."""
         return self._pacer.late
 
+    @property
+    def late_by_reason(self) -> dict[str, int]:
+        """Return the same by reason; see :class:`megc_stream.capture.pacing.Pacer`."""
+        return dict(sorted(self._pacer.late_by_reason.items()))
+
     def look_at(self, region: Region | None) -> None:
         """Say where the pictures to come are looked at; see :meth:`Source.look_at`."""
         self._file.look_at(region)
@@ -41,6 +46,7 @@ class ReplaySource(SourceBase):
             yield from self._paced(pictures)
 
     def _paced(self, pictures: Iterator[Picture]) -> Iterator[Frame]:
+        self._pacer.ask()
         for picture in pictures:
             pts_s = picture.frame / self._reader.fps if picture.pts_s is None else picture.pts_s
             if self._max_seconds is not None and pts_s >= self._max_seconds:
@@ -64,3 +70,4 @@ class ReplaySource(SourceBase):
             )
             if self._stopped:
                 return
+            self._pacer.ask()

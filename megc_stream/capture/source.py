@@ -58,6 +58,11 @@ class Source(Protocol):
         ...
 
     @property
+    def late_by_reason(self) -> dict[str, int]:
+        """Return the same by reason: "decoding" where a frame had to be waited for, else "analysis"."""
+        ...
+
+    @property
     def end(self) -> StreamEnd:
         """Return how the stream ended; raises UsageError while it has not."""
         ...
@@ -236,6 +241,11 @@ class SourceBase(ABC):
     def late(self) -> int:
         """Return 0: only replay with a pace has deadlines."""
         return 0
+
+    @property
+    def late_by_reason(self) -> dict[str, int]:
+        """Return nothing; see :attr:`late`."""
+        return {}
 
     @property
     def clock_fit(self) -> ClockFit | None:

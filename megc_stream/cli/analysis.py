@@ -269,7 +269,10 @@ def _embedded(
             outputs.opened(live=any(source.info.live for source in sources.values()))
             with stopping_on_signals(lambda: post(Command(id=0, name="stop"))), what_is_loaded_left_alone():
                 run_chains(chains, settings.pipeline, context, outputs.tick)
-                return [outputs.finish_source(node.name, sources[node.name].late) for node in nodes]
+                return [
+                    outputs.finish_source(node.name, sources[node.name].late, sources[node.name].late_by_reason)
+                    for node in nodes
+                ]
         except BaseException as error:
             try:
                 outputs.fail(str(error) or type(error).__name__)

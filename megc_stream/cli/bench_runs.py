@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ def bench_run(
         late = [analysis.late for analysis in analyses if analysis.late is not None]
         result = probe.result(
             late=sum(late) if late else None,
+            late_by_reason=dict(sum((Counter(analysis.late_by_reason) for analysis in analyses), Counter[str]())),
             stopped=any(analysis.end.reason == "stopped" for analysis in analyses),
             k_s=settings.spotting.k_s or info.k_s,
             k_prime_s=settings.spotting.k_prime_s or info.k_prime_s,
@@ -93,11 +95,12 @@ def _print(result: LatencyBench, paced: bool) -> None:
     say(f"{result.machine}, {result.cores} cores; {versions}; {calibration}")
     for source in result.sources:
         say(f"  {source}")
-    losses = ", ".join(f"{count} {reason}" for reason, count in result.dropped_by_reason.items())
+    losses = _listed(result.dropped_by_reason)
     say(
         f"{result.frames} frames of {result.seconds:.1f} s: {result.fps_in:.1f} frames/s in, "
         f"{result.fps_out:.1f} scores/s out, {result.dropped} dropped{f' ({losses})' if losses else ''}"
         + (f", {result.late} late by more than 50 ms" if result.late is not None else "")
+        + (f" ({_listed(result.late_by_reason)})" if result.late_by_reason else "")
         + ("" if paced else f"; {result.times_real_time:.1f} x real time")
         + (" (stopped early)" if result.stopped else "")
     )
@@ -121,3 +124,7 @@ def _print(result: LatencyBench, paced: bool) -> None:
         f"look-ahead of the method, not in these figures: {ahead.total:.3f} s "
         f"(pair k {ahead.pair:.3f}, smoothing {ahead.smoothing:.3f}, peak {ahead.peak:.3f})"
     )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())

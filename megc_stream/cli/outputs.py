@@ -108,10 +108,10 @@ class Outputs:
         if self._public is not None:
             self._public.open_recordings(live=live)
 
-    def finish_source(self, name: str, late: int) -> Analysis:
+    def finish_source(self, name: str, late: int, late_by_reason: Mapping[str, int] | None = None) -> Analysis:
         """Close the files of a source that has ended."""
         self._done.add(name)
-        return self._open[name].finish(late)
+        return self._open[name].finish(late, late_by_reason)
 
     def tell(self, name: str, text: str) -> None:
         """Warn of a source, from any thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -38,8 +38,8 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     """What a finished source leaves: its folder, the finished events in order, how the stream ended, and the warnings.
 
     ``dropped`` counts the lost frames by reason, ``late`` those of a replay that were analysed more than 50 ms after
-    their time (None without a pace). ``problem`` says what makes the results incomplete or empty although nothing
-    failed.
+    their time (None without a pace), ``late_by_reason`` why, with the runner ``embedded``. ``problem`` says what makes
+    the results incomplete or empty although nothing failed.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Analysis(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     dropped: dict[str, int] = {}
     late: int | None = None
+    late_by_reason: dict[str, int] = {}
     problem: str = ""
 
 
@@ -181,7 +182,7 @@ class SourceResults:
         )
         self.sinks: list[Sink] = [self.writer, self._watch]
 
-    def finish(self, late: int) -> Analysis:
+    def finish(self, late: int, late_by_reason: Mapping[str, int] | None = None) -> Analysis:
         """Close the files of a source that has ended; ``late`` counts the frames after their deadline.
 
         Raises
@@ -192,7 +193,7 @@ class SourceResults:
         end = self._watch.end
         assert end is not None
         paced = self._settings.capture.speed and not self.info.live
-        for text in _warnings_after(self._watch, self._settings, late if paced else 0):
+        for text in _warnings_after(self._watch, self._settings, late if paced else 0, late_by_reason or {}):
             self.tell(text)
         for text in self._warnings:
             self.writer.note(text)
@@ -209,6 +210,7 @@ class SourceResults:
             warnings=tuple(self._warnings),
             dropped=dict(sorted((+self._watch.dropped).items())),
             late=late if paced else None,
+            late_by_reason=dict(late_by_reason or {}) if paced else {},
             problem=str(problem or ""),
         )
 
@@ -235,7 +237,7 @@ def _warnings_before(info: StreamInfo) -> list[str]:
     return warnings
 
 
-def _warnings_after(watch: _Watch, settings: Settings, late: int) -> list[str]:
+def _warnings_after(watch: _Watch, settings: Settings, late: int, reasons: Mapping[str, int]) -> list[str]:
     advice = {
         "small": f"outer eye corners less than {settings.face.small_px:g} px apart; move closer or use more pixels",
         "turned": f"by more than {settings.face.turned_deg:g} degrees; look towards the camera",
@@ -255,9 +257,10 @@ def _warnings_after(watch: _Watch, settings: Settings, late: int) -> list[str]:
         advice_then = f"; {_KEEP_UP}" if watch.dropped["overrun"] else ""
         warnings.append(f"{gone} of {watch.crops + gone} frames were lost ({losses}){advice_then}")
     if late:
+        why = f" ({', '.join(f'{count} for {reason}' for reason, count in reasons.items())})" if reasons else ""
         warnings.append(
-            f"{late} of {watch.crops} frames were analysed more than 50 ms after their time: nothing is lost, but what "
-            f"came live came late; {_KEEP_UP}"
+            f"{late} of {watch.crops} frames were analysed more than 50 ms after their time{why}: nothing is lost, but "
+            f"what came live came late; {_KEEP_UP}"
         )
     return warnings
 

@@ -111,6 +111,7 @@ def _summary(analysis: Analysis) -> dict[str, object]:
         "problem": analysis.problem,
         "dropped": analysis.dropped,
         "late": analysis.late,
+        "late_by_reason": analysis.late_by_reason,
         "warnings": list(analysis.warnings),
         "events": [
             {

@@ -91,6 +91,21 @@ def test_a_stall_is_caught_up_and_counted() -> None:
     assert released_s[-1] == pytest.approx(0.99)
 
 
+def test_late_frames_are_told_apart_by_who_was_late() -> None:
+    clock = ManualClock()
+    pacer = Pacer(clock, 1.0)
+    for frame in range(40):
+        if frame == 10:
+            clock.advance_s(0.0701)  # the consumer was busy
+        pacer.ask()
+        if frame == 30:
+            clock.advance_s(0.0801)  # the picture took so long
+        pacer.release(frame / 100, never)
+    # Frames 10 and 11, and, while that is caught up, 31 and 32; frame 30 itself was waited for.
+    assert pacer.late_by_reason == {"analysis": 4, "decoding": 1}
+    assert pacer.late == 5
+
+
 def test_without_a_speed_time_is_when_the_frame_was_read() -> None:
     clock = ManualClock(5.0)
     pacer = Pacer(clock, None)
@@ -119,6 +134,7 @@ def test_a_folder_is_replayed_at_twice_its_rate_and_late_frames_are_counted(tmp_
                 clock.advance_s(0.0801)
         assert times_s == pytest.approx([50.0 + i / 50 for i in range(10)])
         assert source.late == 1
+        assert source.late_by_reason == {"analysis": 1}
 
 
 def test_max_seconds_ends_a_replay(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_bench_latency_says_what_the_issue_asks_for(
     assert (tmp_path / "l.svg").read_text().startswith("<svg ")
     record = json.loads((tmp_path / "kept" / "run.json").read_text())
     assert record["counts"]["frames"] == 50
-    assert record["late"] == result["late"]
+    assert record["late"] == result["late"] == sum(result["late_by_reason"].values())
     # What is there is not replaced.
     assert command("bench", "latency", clip, "--out", "kept").code == 2
 

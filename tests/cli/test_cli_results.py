@@ -87,7 +87,10 @@ def test_a_replay_with_a_pace_tells_of_late_frames(run: Run, speed: float, words
     for n in range(50):
         feed(results, crop(n))
     feed(results, StreamEnd(source="cam", frames=50, reason="stopped"))
-    assert words in "".join(results.finish(late=7).warnings)
+    analysis = results.finish(late=7, late_by_reason={"analysis": 5, "decoding": 2})
+    assert words in "".join(analysis.warnings)
+    assert ("(5 for analysis, 2 for decoding)" in "".join(analysis.warnings)) == bool(words)
+    assert analysis.late_by_reason == ({"analysis": 5, "decoding": 2} if words else {})
     assert len(told) == bool(words)
 
 
