@@ -385,6 +385,8 @@ def load_settings(file: Path | None = None, overrides: Mapping[str, Any] | None 
 
 
 def _check_readable(file: Path) -> None:
+    if file.exists() and not file.is_file():  # a folder, or a pipe, which can be read only once
+        raise SettingsError(f"settings file {file}: is no regular file; expected a TOML file")
     try:
         with file.open("rb") as stream:
             tomllib.load(stream)

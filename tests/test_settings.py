@@ -86,6 +86,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "none.toml")
 
 
+def test_what_is_no_regular_file_is_refused_instead_of_read_as_empty(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="is no regular file"):
+        load_settings(tmp_path)
+
+
 def test_every_setting_is_described() -> None:
     schema = Settings.model_json_schema()
     for name, section in {**schema["$defs"], "Settings": schema}.items():

@@ -91,13 +91,14 @@ def test_streams_that_were_opened_are_closed_after_an_interruption(monkeypatch: 
     main = threading.get_ident()
 
     def open_input(settings: Settings, clock: Clock) -> Camera:
-        opened.append(Camera())
+        camera = Camera()
+        opened.append(camera)
         if "second" in settings.source:
             while sys._current_frames()[main].f_code.co_name not in ("join", "_wait_for_tstate_lock"):
                 interrupted.wait(0.005)  # until it waits for us
             signal.pthread_kill(main, signal.SIGINT)
             assert interrupted.wait(30)  # still being opened then
-        return opened[-1]
+        return camera
 
     monkeypatch.setattr(analysis, "open_input", open_input)
     settings = Settings(
