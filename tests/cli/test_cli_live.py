@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -85,29 +84,30 @@ def test_streams_are_opened_at_once_and_closed_when_one_fails(monkeypatch: pytes
     assert [camera.done for camera in opened] == [["drained", "closed"]]
 
 
+class InterruptedPool(ThreadPoolExecutor):
+    """Stands for Ctrl-C while the streams are waited for."""
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown(wait=False)
+        raise KeyboardInterrupt
+
+
 def test_streams_that_were_opened_are_closed_after_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Camera] = []
+    opened = {"first": Camera(), "second": Camera()}
     interrupted = threading.Event()
-    main = threading.get_ident()
 
     def open_input(settings: Settings, clock: Clock) -> Camera:
-        camera = Camera()
-        opened.append(camera)
-        if "second" in settings.source:
-            while sys._current_frames()[main].f_code.co_name not in ("join", "_wait_for_tstate_lock"):
-                interrupted.wait(0.005)  # until it waits for us
-            signal.pthread_kill(main, signal.SIGINT)
-            assert interrupted.wait(30)  # still being opened then
-        return camera
+        name = settings.source.rpartition("/")[2]
+        assert name == "first" or interrupted.wait(30)  # the second is still being opened then
+        return opened[name]
 
     monkeypatch.setattr(analysis, "open_input", open_input)
-    settings = Settings(
-        sources=tuple(SourceSettings(name=name, source=f"http://127.0.0.1/{name}") for name in ("first", "second"))
-    )
+    monkeypatch.setattr(analysis, "ThreadPoolExecutor", InterruptedPool)
+    settings = Settings(sources=tuple(SourceSettings(name=name, source=f"http://127.0.0.1/{name}") for name in opened))
     with pytest.raises(KeyboardInterrupt):
         analysis.analyse_graph(settings, clock=ManualClock())
     interrupted.set()
-    for camera in opened:
+    for camera in opened.values():
         assert camera.gone.wait(30)
 
 
