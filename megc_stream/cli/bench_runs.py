@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import msgspec
 from megc_stream.benchmarking import latency_bench
 from megc_stream.benchmarking.latency_bench import LatencyBench, LatencyProbe, histogram_svg
 from megc_stream.cli.analysis import analyse_graph, raise_problems
-from megc_stream.cli.console import note, report_json, say, warn
+from megc_stream.cli.console import listed, note, report_json, say, warn
 from megc_stream.cli.inputs import is_settings_file
 from megc_stream.errors import OutputError, UsageError
 from megc_stream.models import MeanModel, find_mean
@@ -95,12 +95,12 @@ def _print(result: LatencyBench, paced: bool) -> None:
     say(f"{result.machine}, {result.cores} cores; {versions}; {calibration}")
     for source in result.sources:
         say(f"  {source}")
-    losses = _listed(result.dropped_by_reason)
+    losses = listed(result.dropped_by_reason)
     say(
         f"{result.frames} frames of {result.seconds:.1f} s: {result.fps_in:.1f} frames/s in, "
         f"{result.fps_out:.1f} scores/s out, {result.dropped} dropped{f' ({losses})' if losses else ''}"
         + (f", {result.late} late by more than 50 ms" if result.late is not None else "")
-        + (f" ({_listed(result.late_by_reason)})" if result.late_by_reason else "")
+        + (f" ({listed(result.late_by_reason)})" if result.late_by_reason else "")
         + ("" if paced else f"; {result.times_real_time:.1f} x real time")
         + (" (stopped early)" if result.stopped else "")
     )
@@ -124,7 +124,3 @@ def _print(result: LatencyBench, paced: bool) -> None:
         f"look-ahead of the method, not in these figures: {ahead.total:.3f} s "
         f"(pair k {ahead.pair:.3f}, smoothing {ahead.smoothing:.3f}, peak {ahead.peak:.3f})"
     )
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items())

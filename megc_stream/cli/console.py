@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from megc_stream.errors import MegcError, OutputError
 
-__all__ = ["fail", "note", "report_json", "say", "warn"]
+__all__ = ["fail", "listed", "note", "report_json", "say", "warn"]
 
 
 def say(text: str = "") -> None:
@@ -27,6 +28,11 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Print a warning line."""
     note(f"warning: {text}")
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Return counts by reason in words: "3 damaged, 5 overrun"."""
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
 def fail(error: MegcError) -> NoReturn:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from megc_stream.cli.console import listed
 from megc_stream.clock import Clock
 from megc_stream.errors import CaptureError
 from megc_stream.models import MeanModel, model_path, sha256_of
@@ -253,7 +254,7 @@ def _warnings_after(watch: _Watch, settings: Settings, late: int, reasons: Mappi
     if lost > many:
         warnings.insert(0, f"no face in {lost} of {watch.crops} frames: nothing can be found there")
     if gone := watch.dropped.total():
-        losses = ", ".join(f"{count} {reason}" for reason, count in sorted(watch.dropped.items()) if count)
+        losses = listed(dict(sorted((+watch.dropped).items())))
         advice_then = f"; {_KEEP_UP}" if watch.dropped["overrun"] else ""
         warnings.append(f"{gone} of {watch.crops + gone} frames were lost ({losses}){advice_then}")
     if late:
